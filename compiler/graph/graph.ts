@@ -1,0 +1,91 @@
+/**
+ * L1: the tensor graph.
+ *
+ * What a network computes, before anything is said of loops or memory: nodes of about twenty-five operators (`ops.ts`
+ * is their one table) on tensors whose sizes may still be symbols. A graph is immutable and hash-consed: two equal pure
+ * nodes are one node, which keeps the origins of both. Nodes with state or randomness (`input`, `param`, `dropout`)
+ * carry a path and are told apart by it.
+ */
+import type { DType } from "../../grammar/ast.ts";
+import type { Origin } from "../origin.ts";
+import type { BinaryFn, UnaryFn } from "../scalar.ts";
+import type { Size } from "../size.ts";
+
+/** How a parameter starts when no file gives its values. Fans are computed from the parameter's shape. */
+export type Init =
+  | { readonly kind: "constant"; readonly value: number }
+  | { readonly kind: "normal"; readonly mean: number; readonly std: number }
+  | { readonly kind: "uniform"; readonly low: number; readonly high: number }
+  /** He et al. 2015, eq. 10: N(0, 2/fan). PyTorch's `kaiming_normal_(nonlinearity="relu")`. */
+  | { readonly kind: "he_normal"; readonly fan: "in" | "out" }
+  /** PyTorch's default of Conv and Linear: U(±1/√fan_in). */
+  | { readonly kind: "he_uniform"; readonly fan: "in" | "out" };
+
+type Pair = readonly [number, number];
+
+/** Attributes of each operator. Axes are counted from 0, never negative here. */
+export interface OpAttrs {
+  readonly input: { readonly name: string };
+  readonly param: { readonly path: string; readonly kind: "param" | "state"; readonly init: Init };
+  /** A scalar, shape []. */
+  readonly constant: { readonly value: number };
+  /** x: [N,C,H,W], w: [O,C/groups,KH,KW], b?: [O] -> [N,O,H',W']. */
+  readonly conv2d: { readonly stride: Pair; readonly pad: Pair; readonly dilation: Pair; readonly groups: number };
+  /** x: [...B,D], w: [O,D], b?: [O] -> [...B,O]. */
+  readonly linear: Record<never, never>;
+  /** a: [...B,M,K], b: [...B,K,P] -> [...B,M,P]; batch axes broadcast. */
+  readonly matmul: Record<never, never>;
+  readonly max_pool2d: { readonly k: Pair; readonly stride: Pair; readonly pad: Pair };
+  readonly avg_pool2d: { readonly k: Pair; readonly stride: Pair; readonly pad: Pair; readonly countPad: boolean };
+  readonly softmax: { readonly axis: number };
+  /** x: [N,C,...], weight, bias, running_mean, running_var: [C] -> x's shape. */
+  readonly batch_norm: { readonly eps: number; readonly momentum: number };
+  /** x: [...B,D], weight, bias: [D] -> x's shape. */
+  readonly layer_norm: { readonly eps: number };
+  readonly reduce: { readonly fn: "sum" | "mean" | "max" | "min"; readonly axes: readonly number[]; readonly keep: boolean };
+  readonly unary: { readonly fn: UnaryFn };
+  /** Broadcasts from the right. */
+  readonly binary: { readonly fn: BinaryFn };
+  readonly reshape: { readonly shape: readonly Size[] };
+  /** out axis i is in axis order[i]. */
+  readonly permute: { readonly order: readonly number[] };
+  readonly concat: { readonly axis: number };
+  readonly slice: { readonly axis: number; readonly start: Size; readonly size: Size };
+  /** Identity outside training. */
+  readonly dropout: { readonly p: number; readonly path: string };
+  /** [...B,T,S]: entries with s > t become -inf. */
+  readonly causal_mask: Record<never, never>;
+  readonly detach: Record<never, never>;
+  readonly cast: { readonly dtype: DType };
+}
+
+export type OpName = keyof OpAttrs;
+
+/** Shape and element type of a value. */
+export interface TensorType {
+  readonly shape: readonly Size[];
+  readonly dtype: DType;
+}
+
+export interface NodeOf<K extends OpName> extends TensorType {
+  /** Position in `Graph.nodes`. */
+  readonly id: number;
+  readonly op: K;
+  readonly inputs: readonly GraphNode[];
+  readonly attrs: OpAttrs[K];
+  /** The position (`spatial.conv3.conv3_1`) in whose region the node was made; names kernels and cost rows. */
+  readonly layer: string;
+  /** Every place that made this node (several after merging). */
+  readonly origins: readonly Origin[];
+}
+
+/** A node of any operator; `switch (node.op)` narrows its attributes. */
+export type GraphNode = { readonly [K in OpName]: NodeOf<K> }[OpName];
+
+export interface Graph {
+  readonly name: string;
+  /** In topological order; `nodes[i].id === i`. Only nodes that an output needs. */
+  readonly nodes: readonly GraphNode[];
+  readonly inputs: readonly NodeOf<"input">[];
+  readonly outputs: readonly { readonly name: string; readonly node: GraphNode }[];
+}
