@@ -1,0 +1,105 @@
+/**
+ * Memory: which buffers may share a piece of device memory.
+ *
+ * WebGPU forbids one buffer bound both for reading and for writing in one dispatch, even at disjoint ranges, so there is
+ * no arena with offsets: whole buffers are coloured. Two buffers get one allocation if the steps between their first and
+ * last uses do not overlap; a step that reads one and writes the other counts as overlap.
+ */
+import type { BufferRole } from "./loop/loops.ts";
+import type { Allocation } from "./program.ts";
+
+/** A buffer as memory sees it. */
+export interface Demand {
+  readonly bytes: number;
+  readonly label: string;
+  readonly role: BufferRole;
+}
+
+export interface MemoryPlan {
+  readonly allocations: readonly Allocation[];
+  /** Allocation of each demand; -1 for demands that no step uses. */
+  readonly of: readonly number[];
+}
+
+/** First and last step (inclusive) at which a buffer is used. */
+interface Interval {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Uses of each buffer in a sequence of steps, each given by the buffers it touches. */
+function intervals(steps: readonly (readonly number[])[], count: number): (Interval | undefined)[] {
+  const result: (Interval | undefined)[] = Array.from({ length: count }, () => undefined);
+  for (const [step, buffers] of steps.entries()) {
+    for (const buffer of buffers) result[buffer] = { first: result[buffer]?.first ?? step, last: step };
+  }
+  return result;
+}
+
+/**
+ * Colours buffers greedily, largest first: each goes to the first allocation none of whose tenants it overlaps.
+ *
+ * @param load steps of the load program, each as the buffers it touches (an upload touches its buffer)
+ * @param run steps of the run program
+ */
+export function planMemory(
+  demands: readonly Demand[],
+  load: readonly (readonly number[])[],
+  run: readonly (readonly number[])[],
+): MemoryPlan {
+  const inLoad = intervals(load, demands.length);
+  const inRun = intervals(run, demands.length);
+  const allocations: { bytes: number; labels: string[]; lifetime: Allocation["lifetime"]; tenants: Interval[] }[] = [];
+  const of: number[] = demands.map(() => -1);
+
+  const place = (
+    buffer: number,
+    demand: Demand,
+    lifetime: Allocation["lifetime"],
+    interval: Interval | undefined,
+  ): void => {
+    const free =
+      interval === undefined
+        ? -1
+        : allocations.findIndex(
+            (candidate) =>
+              candidate.lifetime === lifetime &&
+              candidate.tenants.length > 0 &&
+              candidate.tenants.every((tenant) => tenant.last < interval.first || interval.last < tenant.first),
+          );
+    const shared = allocations[free];
+    if (shared !== undefined && interval !== undefined) {
+      shared.bytes = Math.max(shared.bytes, demand.bytes);
+      shared.labels.push(demand.label);
+      shared.tenants.push(interval);
+      of[buffer] = free;
+    } else {
+      of[buffer] = allocations.length;
+      allocations.push({
+        bytes: demand.bytes,
+        labels: [demand.label],
+        lifetime,
+        tenants: interval === undefined ? [] : [interval],
+      });
+    }
+  };
+
+  const order = demands.map((demand, buffer) => ({ demand, buffer })).sort((a, b) => b.demand.bytes - a.demand.bytes);
+  for (const { demand, buffer } of order) {
+    const loading = inLoad[buffer];
+    const running = inRun[buffer];
+    if (demand.role === "input" || demand.role === "output") place(buffer, demand, "run", undefined);
+    else if (running === undefined && loading !== undefined) place(buffer, demand, "load", loading);
+    else if (running !== undefined && demand.role === "activation" && loading === undefined)
+      place(buffer, demand, "run", running);
+    else if (running !== undefined) place(buffer, demand, "run", undefined);
+  }
+  return {
+    allocations: allocations.map(({ bytes, labels, lifetime }) => ({
+      bytes,
+      label: labels.length > 3 ? `${labels.slice(0, 3).join(", ")}, … ${labels.length - 3} more` : labels.join(", "),
+      lifetime,
+    })),
+    of,
+  };
+}

@@ -1,0 +1,290 @@
+/**
+ * A program on a WebGPU device: npm `webgpu` (Dawn) in Node, `navigator.gpu` in a browser; the code is the same.
+ *
+ * Everything that can be made ahead is: one buffer per allocation, all pipelines at once, one bind group per step. A run
+ * encodes the steps into one compute pass and submits it once. Limits are those of the program's target record and no
+ * more, so that a program that runs here runs on every device of that record.
+ */
+import type { Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
+import { EngineError, type Runner, type WeightSource } from "./runner.ts";
+
+/** WebGPU's flag values (specification, "GPUBufferUsage" and "GPUMapMode"); Node has no such globals. */
+const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
+const MAP_READ = 0x1;
+
+/** At most this many bytes are queued for upload before the device is waited for. */
+const UPLOAD_WINDOW = 256 * 1024 * 1024;
+
+interface PreparedStep {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** Limits of the target that this adapter does not reach, the first of them as a problem. */
+function checkLimits(program: Program, adapter: GPUAdapter): void {
+  if (program.target.kind !== "webgpu") {
+    throw new EngineError({
+      kind: "usage",
+      what: `this program was compiled for ${program.target.kind}, not for WebGPU`,
+    });
+  }
+  for (const [name, need] of Object.entries(program.target.limits)) {
+    const have: unknown = Reflect.get(adapter.limits, name);
+    if (typeof have !== "number" || have < need) {
+      throw new EngineError({ kind: "limit", what: name, need, have: typeof have === "number" ? have : 0 });
+    }
+  }
+}
+
+/**
+ * Opens `program` on an adapter of `gpu`. The caller keeps `gpu` reachable as long as the runner lives: Dawn in Node
+ * frees its instance with it.
+ * @throws EngineError `no-device`, `limit` (adapter below the target's record) or `failed` (a kernel does not compile).
+ */
+export async function openWebGPU(
+  program: Program,
+  gpu: GPU,
+  options: { readonly fallback?: boolean } = {},
+): Promise<Runner> {
+  const adapter = await gpu.requestAdapter(
+    options.fallback === true ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
+  );
+  if (adapter === null) throw new EngineError({ kind: "no-device", what: "no WebGPU adapter answers on this machine" });
+  checkLimits(program, adapter);
+  if (program.target.kind !== "webgpu") throw new EngineError({ kind: "usage", what: "not a WebGPU program" });
+  const device = await adapter.requestDevice({
+    requiredLimits: { ...program.target.limits },
+    requiredFeatures: program.target.f16 ? ["shader-f16"] : [],
+  });
+  const info = adapter.info;
+  const name = info.description || info.device || info.vendor || "WebGPU adapter";
+  try {
+    return await WebGPURunner.create(program, gpu, device, name);
+  } catch (error) {
+    device.destroy();
+    throw error;
+  }
+}
+
+class WebGPURunner implements Runner {
+  readonly program: Program;
+  readonly device: string;
+  /** Held so that the instance outlives the device. */
+  readonly #gpu: GPU;
+  readonly #device: GPUDevice;
+  readonly #buffers: GPUBuffer[];
+  readonly #run: readonly PreparedStep[];
+  readonly #loadSteps: ReadonlyMap<Step, PreparedStep>;
+  #lost: string | undefined;
+  #failure: string | undefined;
+  #disposed = false;
+
+  private constructor(
+    program: Program,
+    gpu: GPU,
+    device: GPUDevice,
+    name: string,
+    buffers: GPUBuffer[],
+    run: readonly PreparedStep[],
+    loadSteps: ReadonlyMap<Step, PreparedStep>,
+  ) {
+    this.program = program;
+    this.device = name;
+    this.#gpu = gpu;
+    this.#device = device;
+    this.#buffers = buffers;
+    this.#run = run;
+    this.#loadSteps = loadSteps;
+    void device.lost.then((reason) => {
+      if (!this.#disposed) this.#lost = reason.message || reason.reason;
+    });
+    device.addEventListener("uncapturederror", (event) => {
+      this.#failure ??= event.error.message;
+    });
+  }
+
+  static async create(program: Program, gpu: GPU, device: GPUDevice, name: string): Promise<WebGPURunner> {
+    device.pushErrorScope("out-of-memory");
+    const buffers = program.allocations.map((allocation) =>
+      device.createBuffer({
+        label: allocation.label,
+        // Kernels may read a buffer as vec4s.
+        size: Math.max(16, Math.ceil(allocation.bytes / 16) * 16),
+        usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
+      }),
+    );
+    const shortage = await device.popErrorScope();
+    if (shortage !== null) {
+      const need = program.allocations.reduce((sum, allocation) => sum + allocation.bytes, 0);
+      throw new EngineError({
+        kind: "limit",
+        what: `device memory (${shortage.message.split("\n")[0] ?? ""})`,
+        need,
+        have: 0,
+      });
+    }
+    const pipelines = await Promise.all(
+      program.kernels.map(async (kernel) => {
+        if (typeof kernel.code !== "string")
+          throw new EngineError({ kind: "usage", what: `kernel ${kernel.name} holds no WGSL` });
+        const module = device.createShaderModule({ label: kernel.name, code: kernel.code });
+        try {
+          return await device.createComputePipelineAsync({
+            label: kernel.name,
+            layout: "auto",
+            compute: { module, entryPoint: "main" },
+          });
+        } catch (error) {
+          const message = error instanceof Error ? error.message : String(error);
+          throw new EngineError({
+            kind: "failed",
+            what: `kernel ${kernel.name} does not compile on this device: ${message}`,
+          });
+        }
+      }),
+    );
+    const prepare = (step: Step): PreparedStep => {
+      const pipeline = pipelines[step.kernel];
+      if (pipeline === undefined)
+        throw new EngineError({ kind: "failed", what: `step refers to kernel ${step.kernel}, which does not exist` });
+      const entries = step.bindings.map((allocation, binding) => {
+        const buffer = buffers[allocation];
+        if (buffer === undefined)
+          throw new EngineError({
+            kind: "failed",
+            what: `step refers to allocation ${allocation}, which does not exist`,
+          });
+        return { binding, resource: { buffer } };
+      });
+      return {
+        pipeline,
+        group: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
+        workgroups: step.workgroups,
+      };
+    };
+    const loadSteps = new Map<Step, PreparedStep>();
+    for (const item of program.load) if (item.kind === "step") loadSteps.set(item.step, prepare(item.step));
+    return new WebGPURunner(program, gpu, device, name, buffers, program.run.map(prepare), loadSteps);
+  }
+
+  async load(weights: WeightSource, onProgress?: (done: number, total: number) => void): Promise<void> {
+    let queued = 0;
+    let staging = new Float32Array(0);
+    for (const [done, item] of this.program.load.entries()) {
+      if (item.kind === "upload") {
+        const { upload } = item;
+        const rowSize = upload.shape.slice(1).reduce((product, size) => product * size, 1);
+        const rows = upload.rows === undefined ? (upload.shape[0] ?? 1) : upload.rows.end - upload.rows.start;
+        const length = rows * rowSize;
+        if (staging.length < length) staging = new Float32Array(length);
+        const view = staging.subarray(0, length);
+        await weights(upload, view);
+        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, view);
+        queued += view.byteLength;
+      } else {
+        const step = this.#loadSteps.get(item.step);
+        if (step !== undefined) this.#submit([step]);
+      }
+      // Queued uploads are copies in the driver's memory: without a wait, all weights would be there twice.
+      if (queued > UPLOAD_WINDOW) {
+        await this.#device.queue.onSubmittedWorkDone();
+        queued = 0;
+      }
+      onProgress?.(done + 1, this.program.load.length);
+    }
+    await this.#finish();
+    for (const [index, allocation] of this.program.allocations.entries())
+      if (allocation.lifetime === "load") this.#buffers[index]?.destroy();
+  }
+
+  write(input: string, data: Float32Array): void {
+    const entry = find(this.program.inputs, input, "input");
+    const length = entry.shape.reduce((product, size) => product * size, 1);
+    if (data.length !== length) {
+      throw new EngineError({
+        kind: "usage",
+        what: `input \`${input}\` has ${length} numbers (${entry.shape.join("×")}), not ${data.length}`,
+      });
+    }
+    this.#device.queue.writeBuffer(this.#buffer(entry.allocation), 0, new Float32Array(data));
+  }
+
+  async run(): Promise<void> {
+    this.#submit(this.#run);
+    await this.#finish();
+  }
+
+  async read(output: string): Promise<Float32Array> {
+    const entry = find(this.program.outputs, output, "output");
+    const size = entry.shape.reduce((product, extent) => product * extent, 1) * 4;
+    const staging = this.#device.createBuffer({ size, usage: USAGE.MAP_READ | USAGE.COPY_DST });
+    try {
+      const encoder = this.#device.createCommandEncoder();
+      encoder.copyBufferToBuffer(this.#buffer(entry.allocation), 0, staging, 0, size);
+      this.#device.queue.submit([encoder.finish()]);
+      await staging.mapAsync(MAP_READ);
+      return new Float32Array(staging.getMappedRange().slice(0));
+    } catch (error) {
+      this.#check();
+      throw error;
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  dispose(): void {
+    this.#disposed = true;
+    for (const buffer of this.#buffers) buffer.destroy();
+    this.#device.destroy();
+  }
+
+  #buffer(allocation: number): GPUBuffer {
+    const buffer = this.#buffers[allocation];
+    if (buffer === undefined)
+      throw new EngineError({ kind: "failed", what: `allocation ${allocation} does not exist` });
+    return buffer;
+  }
+
+  #submit(steps: readonly PreparedStep[]): void {
+    const encoder = this.#device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    let current: GPUComputePipeline | undefined;
+    for (const step of steps) {
+      if (step.pipeline !== current) {
+        pass.setPipeline(step.pipeline);
+        current = step.pipeline;
+      }
+      pass.setBindGroup(0, step.group);
+      pass.dispatchWorkgroups(...step.workgroups);
+    }
+    pass.end();
+    this.#device.queue.submit([encoder.finish()]);
+  }
+
+  async #finish(): Promise<void> {
+    await this.#device.queue.onSubmittedWorkDone();
+    this.#check();
+  }
+
+  #check(): void {
+    // `#gpu` is read here so that the instance cannot be collected before the device.
+    if (this.#lost !== undefined)
+      throw new EngineError({
+        kind: "failed",
+        what: `the ${this.device} was lost (${this.#lost}); ${String(this.#gpu)}`,
+      });
+    if (this.#failure !== undefined) throw new EngineError({ kind: "failed", what: this.#failure });
+  }
+}
+
+function find<T extends ProgramInput | ProgramOutput>(list: readonly T[], name: string, what: string): T {
+  const entry = list.find((item) => item.name === name);
+  if (entry === undefined) {
+    throw new EngineError({
+      kind: "usage",
+      what: `the program has no ${what} \`${name}\`; it has ${list.map((item) => item.name).join(", ")}`,
+    });
+  }
+  return entry;
+}
