@@ -96,4 +96,6 @@ export interface Program {
   readonly run: readonly Step[];
   readonly inputs: readonly ProgramInput[];
   readonly outputs: readonly ProgramOutput[];
+  /** A safetensors file beside the program, by parameter path; without it every parameter starts from `seed`. */
+  readonly weights: { readonly file: string; readonly bytes: number } | undefined;
 }

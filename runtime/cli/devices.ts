@@ -1,0 +1,134 @@
+/**
+ * Which device a command uses: a hardware WebGPU adapter, else WASM; software adapters only when asked for.
+ *
+ * An adapter becomes a Capability record here, and from there on the compiler needs no device.
+ */
+import { availableParallelism } from "node:os";
+import type { Capability, WasmCapability, WebGPUCapability } from "../../compiler/capability.ts";
+import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
+import { CommandError, EXIT } from "./exit.ts";
+
+export type DeviceName = "auto" | "webgpu" | "wasm" | "interp";
+export const DEVICE_NAMES: readonly DeviceName[] = ["auto", "webgpu", "wasm", "interp"];
+
+/** A WebGPU adapter of this machine. */
+export interface AdapterReport {
+  readonly capability: WebGPUCapability;
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly features: readonly string[];
+}
+
+export interface WebGPUReport {
+  readonly gpu: GPU | undefined;
+  readonly adapter: AdapterReport | undefined;
+  /** Why there is no adapter. */
+  readonly reason: string | undefined;
+}
+
+// Dawn frees its instance when this object is collected, even while devices live: it is held for the process's life.
+const held: Set<GPU> = new Set();
+Reflect.set(globalThis, Symbol.for("netc.gpu"), held);
+
+function subgroupSizes(features: readonly string[], info: GPUAdapterInfo): WebGPUCapability["subgroups"] {
+  const { subgroupMinSize: min, subgroupMaxSize: max } = info;
+  return features.includes("subgroups") && min !== undefined && max !== undefined ? { min, max } : undefined;
+}
+
+function describe(adapter: GPUAdapter): AdapterReport {
+  const { info, limits } = adapter;
+  const name = info.description || info.device || info.vendor || "unnamed adapter";
+  const software =
+    info.isFallbackAdapter ||
+    /swiftshader|llvmpipe|lavapipe|software|warp/i.test(`${name} ${info.vendor} ${info.architecture}`);
+  const features = [...adapter.features].sort();
+  return {
+    capability: {
+      kind: "webgpu",
+      name,
+      software,
+      f16: features.includes("shader-f16"),
+      subgroups: subgroupSizes(features, info),
+      matrix: [],
+      limits: {
+        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+        maxBufferSize: limits.maxBufferSize,
+        maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+        maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+        maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
+        maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
+        maxComputeWorkgroupSizeY: limits.maxComputeWorkgroupSizeY,
+        maxComputeWorkgroupSizeZ: limits.maxComputeWorkgroupSizeZ,
+        maxComputeWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+      },
+    },
+    vendor: info.vendor,
+    architecture: info.architecture,
+    features,
+  };
+}
+
+/** Asks npm `webgpu` for this machine's adapter. Never throws: what is missing is a reason in words. */
+export async function probeWebGPU(): Promise<WebGPUReport> {
+  let gpu: GPU;
+  try {
+    const { create } = await import("webgpu");
+    gpu = create([]);
+  } catch (error) {
+    return {
+      gpu: undefined,
+      adapter: undefined,
+      reason: `npm webgpu does not load here: ${error instanceof Error ? error.message : String(error)}`,
+    };
+  }
+  held.add(gpu);
+  try {
+    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    if (adapter === null)
+      return { gpu, adapter: undefined, reason: "no Vulkan, Metal or Direct3D 12 driver that Dawn accepts" };
+    return { gpu, adapter: describe(adapter), reason: undefined };
+  } catch (error) {
+    return { gpu, adapter: undefined, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** This machine's WASM record. */
+export function wasmCapability(threads: number = availableParallelism()): WasmCapability {
+  return { ...WASM_DEFAULT, name: `wasm, ${threads} thread${threads === 1 ? "" : "s"}`, threads };
+}
+
+/** A device to run on, and the record to compile for. */
+export type Target =
+  | { readonly device: "webgpu"; readonly capability: WebGPUCapability; readonly gpu: GPU }
+  | { readonly device: "wasm"; readonly capability: WasmCapability }
+  /** The oracle compiles as for the default WebGPU record, without its schedules. */
+  | { readonly device: "interp"; readonly capability: WebGPUCapability };
+
+/** Chooses the device for `--device`. @throws CommandError (exit 3) if the machine does not have it */
+export async function chooseTarget(device: DeviceName): Promise<Target> {
+  if (device === "interp") return { device, capability: WEBGPU_DEFAULT };
+  if (device === "wasm") return { device, capability: wasmCapability() };
+  const { gpu, adapter, reason } = await probeWebGPU();
+  if (gpu !== undefined && adapter !== undefined && (device === "webgpu" || !adapter.capability.software)) {
+    return { device: "webgpu", capability: adapter.capability, gpu };
+  }
+  if (device === "auto") return { device: "wasm", capability: wasmCapability() };
+  throw new CommandError(EXIT.machine, `this machine has no WebGPU adapter: ${reason ?? "none answered"}`, [
+    "`--device wasm` runs on the CPU",
+    "`netc doctor` shows what this machine has",
+  ]);
+}
+
+/** The record that `--target` names. */
+export async function targetRecord(name: "webgpu-default" | "this-device" | "wasm"): Promise<Capability> {
+  switch (name) {
+    case "webgpu-default":
+      return WEBGPU_DEFAULT;
+    case "wasm":
+      return WASM_DEFAULT;
+    case "this-device":
+      return (await chooseTarget("auto")).capability;
+    default:
+      return name satisfies never;
+  }
+}
