@@ -1,0 +1,245 @@
+/**
+ * The verifier of L3.
+ *
+ * Says what is wrong with a kernel program before any device sees it: types, scopes, arrays, and, for a GPU, the limits
+ * of the capability record and the uniformity of control flow around barriers (WGSL, "Uniformity analysis"; ours is
+ * coarser: a mutable variable and a loaded value never count as uniform). A fault is a bug of the schedule, not of a
+ * user, so callers throw.
+ */
+import type { Capability, WebGPUCapability } from "../capability.ts";
+import type { Argument, Expr, KernelProgram, LocalArray, Stmt, Type } from "./ir.ts";
+
+interface Local {
+  readonly type: Type;
+  readonly mutable: boolean;
+  readonly uniform: boolean;
+}
+
+type Scope = ReadonlyMap<string, Local>;
+
+interface Context {
+  readonly faults: string[];
+  readonly arrays: ReadonlyMap<string, Argument | LocalArray>;
+  readonly gpu: boolean;
+}
+
+/** The faults of a program on a device, in words; none for a good one. */
+export function verifyKernel(program: KernelProgram, capability: Capability): readonly string[] {
+  const faults: string[] = [];
+  const arrays = new Map<string, Argument | LocalArray>();
+  for (const array of [...program.args, ...program.locals]) {
+    if (arrays.has(array.name)) faults.push(`two arrays are called ${array.name}`);
+    if (!Number.isInteger(array.size) || array.size <= 0) faults.push(`${array.name} has size ${array.size}`);
+    if (array.vec4 && array.size % 4 !== 0) faults.push(`${array.name} is made of vec4 but has ${array.size} elements`);
+    arrays.set(array.name, array);
+  }
+  if (capability.kind === "webgpu") checkLimits(program, capability, faults);
+  checkBlock(program.body, new Map(), true, { faults, arrays, gpu: capability.kind === "webgpu" });
+  return faults;
+}
+
+function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: string[]): void {
+  const atMost = (what: string, value: number, limit: number): void => {
+    if (value > limit) faults.push(`${what}: ${value}, the device has ${limit}`);
+  };
+  const [x, y, z] = p.workgroupSize;
+  atMost("invocations of a workgroup", x * y * z, limits.maxComputeInvocationsPerWorkgroup);
+  atMost("workgroup size in x", x, limits.maxComputeWorkgroupSizeX);
+  atMost("workgroup size in y", y, limits.maxComputeWorkgroupSizeY);
+  atMost("workgroup size in z", z, limits.maxComputeWorkgroupSizeZ);
+  atMost("storage buffers", p.args.length, limits.maxStorageBuffersPerShaderStage);
+  for (const a of p.args) atMost(`bytes of ${a.name}`, a.size * 4, limits.maxStorageBufferBindingSize);
+  const bytes = p.locals.reduce((sum, a) => sum + a.size * 4, 0);
+  atMost("bytes of workgroup memory", bytes, limits.maxComputeWorkgroupStorageSize);
+  for (const [i, count] of p.workgroups.entries()) {
+    atMost(`workgroups in ${"xyz"[i]}`, count, limits.maxComputeWorkgroupsPerDimension);
+    if (!Number.isInteger(count) || count < 1) faults.push(`workgroups in ${"xyz"[i]}: ${count}`);
+  }
+}
+
+function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Context): void {
+  const scope = new Map(outer);
+  const declare = (name: string, type: Type, mutable: boolean, isUniform: boolean): void => {
+    if (scope.has(name) || c.arrays.has(name)) c.faults.push(`${name} is declared twice`);
+    scope.set(name, { type, mutable, uniform: isUniform });
+  };
+  for (const s of body) {
+    switch (s.kind) {
+      case "let":
+      case "var":
+        check(s.value, scope, c);
+        declare(s.name, s.value.type, s.kind === "var", s.kind === "let" && isUniform(s.value, scope));
+        break;
+      case "assign": {
+        check(s.value, scope, c);
+        const target = scope.get(s.name);
+        if (target === undefined) c.faults.push(`${s.name} is not declared`);
+        else if (!target.mutable) c.faults.push(`${s.name} is assigned but immutable`);
+        else if (target.type !== s.value.type) c.faults.push(`${s.name}: ${target.type} is assigned ${s.value.type}`);
+        break;
+      }
+      case "store": {
+        check(s.value, scope, c);
+        checkElement(s.to, s.value.type, s.index, scope, c);
+        const array = c.arrays.get(s.to);
+        if (array !== undefined && "access" in array && array.access === "read")
+          c.faults.push(`${s.to} is stored to but read-only`);
+        // A store to one lane may rewrite the whole vector (WGSL, "Memory locations"), which races with its neighbours.
+        if (c.gpu && array?.vec4 === true && s.value.type === "f32")
+          c.faults.push(`${s.to}: one lane of a vec4 is stored`);
+        break;
+      }
+      case "for": {
+        for (const bound of [s.from, s.to]) {
+          check(bound, scope, c);
+          if (bound.type !== "i32") c.faults.push(`loop ${s.name}: a bound is ${bound.type}`);
+        }
+        if (!Number.isInteger(s.step) || s.step < 1) c.faults.push(`loop ${s.name} steps by ${s.step}`);
+        if (scope.has(s.name) || c.arrays.has(s.name)) c.faults.push(`${s.name} is declared twice`);
+        const even = isUniform(s.from, scope) && isUniform(s.to, scope);
+        const inner = new Map(scope).set(s.name, { type: "i32", mutable: false, uniform: even });
+        checkBlock(s.body, inner, uniform && even, c);
+        break;
+      }
+      case "if":
+        check(s.condition, scope, c);
+        if (s.condition.type !== "bool") c.faults.push(`the condition of an if is ${s.condition.type}`);
+        checkBlock(s.then, scope, uniform && isUniform(s.condition, scope), c);
+        checkBlock(s.otherwise, scope, uniform && isUniform(s.condition, scope), c);
+        break;
+      case "barrier":
+        if (c.gpu && !uniform) c.faults.push("a barrier stands in control flow that is not uniform");
+        break;
+      case "comment":
+        break;
+      default:
+        s satisfies never;
+    }
+  }
+}
+
+/** Whether all invocations of a workgroup see the same value. */
+function isUniform(e: Expr, scope: Scope): boolean {
+  switch (e.kind) {
+    case "const":
+      return true;
+    case "builtin":
+      return e.name.startsWith("workgroup.");
+    case "var":
+      return scope.get(e.name)?.uniform ?? false;
+    case "load":
+      return false;
+    default:
+      return childrenOf(e).every((child) => isUniform(child, scope));
+  }
+}
+
+function childrenOf(e: Expr): readonly Expr[] {
+  switch (e.kind) {
+    case "const":
+    case "var":
+    case "builtin":
+      return [];
+    case "int":
+    case "compare":
+    case "logic":
+    case "binary":
+    case "lanes":
+      return [e.left, e.right];
+    case "unary":
+    case "splat":
+    case "lane":
+    case "float":
+      return [e.value];
+    case "fma":
+      return [e.left, e.right, e.add];
+    case "select":
+      return [e.condition, e.then, e.otherwise];
+    case "vec4":
+      return e.lanes;
+    case "load":
+      return [e.index];
+    default:
+      return e satisfies never;
+  }
+}
+
+function check(e: Expr, scope: Scope, c: Context): void {
+  for (const child of childrenOf(e)) check(child, scope, c);
+  const want = (ok: boolean): void => {
+    if (!ok)
+      c.faults.push(
+        `${e.kind}: ${childrenOf(e)
+          .map((x) => x.type)
+          .join(", ")} make no ${e.type}`,
+      );
+  };
+  const all = (type: Type): boolean => childrenOf(e).every((x) => x.type === type);
+  switch (e.kind) {
+    case "const":
+      if (e.type === "i32" && !Number.isInteger(e.value)) c.faults.push(`${e.value} is no i32`);
+      if (e.type === "i32" && Math.abs(e.value) > 2147483647) c.faults.push(`${e.value} does not fit an i32`);
+      break;
+    case "builtin":
+      break;
+    case "var": {
+      const declared = scope.get(e.name);
+      if (declared === undefined) c.faults.push(`${e.name} is not declared`);
+      else if (declared.type !== e.type) c.faults.push(`${e.name}: ${declared.type} is used as ${e.type}`);
+      break;
+    }
+    case "int":
+      want(all("i32"));
+      if ((e.op === "div" || e.op === "rem") && !(e.right.kind === "const" && e.right.value > 0)) {
+        c.faults.push(`${e.op} by something other than a positive constant`);
+      }
+      break;
+    case "compare":
+      want(e.left.type === e.right.type && (e.left.type === "i32" || e.left.type === "f32"));
+      break;
+    case "logic":
+      want(all("bool"));
+      break;
+    case "unary":
+    case "binary":
+    case "fma":
+      want(all(e.type));
+      break;
+    case "select": {
+      want(e.condition.type === "bool" && e.then.type === e.type && e.otherwise.type === e.type);
+      if (e.condition.kind === "lanes" && e.type !== "vec4")
+        c.faults.push("a lane-wise condition selects something other than a vec4");
+      break;
+    }
+    case "lanes":
+      want(all("vec4"));
+      break;
+    case "splat":
+    case "vec4":
+      want(all("f32"));
+      break;
+    case "lane":
+      want(all("vec4"));
+      break;
+    case "float":
+      want(all("i32"));
+      break;
+    case "load":
+      checkElement(e.from, e.type, e.index, scope, c);
+      break;
+    default:
+      e satisfies never;
+  }
+}
+
+function checkElement(name: string, type: Type, index: Expr, scope: Scope, c: Context): void {
+  check(index, scope, c);
+  const array = c.arrays.get(name);
+  if (array === undefined) c.faults.push(`there is no array ${name}`);
+  else if (c.gpu && type === "vec4" && !array.vec4) c.faults.push(`${name} is not made of vec4`);
+  if (type !== "f32" && type !== "vec4") c.faults.push(`${name}: elements are not ${type}`);
+  if (index.type !== "i32") c.faults.push(`${name} is indexed by ${index.type}`);
+  if (index.kind === "const" && array !== undefined && (index.value < 0 || index.value >= array.size)) {
+    c.faults.push(`${name} has no element ${index.value}`);
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * L3 to WGSL (WebGPU Shading Language, W3C).
+ *
+ * One compute entry point `main` a kernel. Buffers are bound in order in group 0; an array of vec4 is counted in vec4 by
+ * WGSL and in floats by L3, so indices are divided here, exactly where that is visible and by a shift elsewhere.
+ */
+import { constantOf, quotient } from "./build.ts";
+import type { Argument, Expr, KernelProgram, LocalArray, Type } from "./ir.ts";
+import { printBlock, type Syntax } from "./print.ts";
+
+const LARGEST = 3.4028234663852886e38;
+const TYPES = { i32: "i32", f32: "f32", vec4: "vec4<f32>", bool: "bool" } as const;
+
+/**
+ * A literal. WGSL has none for infinities and may assume that there are none, so the largest finite float stands for
+ * them: neutral under max and min, and exp of it is 0, which is what -inf is for in masks and padding.
+ */
+function literal(value: number): string {
+  if (Number.isNaN(value)) throw new Error("internal: a NaN constant");
+  if (Object.is(value, -0)) return "-0.0";
+  if (Math.abs(value) >= LARGEST) return `${value < 0 ? "-" : ""}${LARGEST}f`;
+  const text = String(value);
+  return /^-?\d+$/.test(text) ? `${text}.0` : `${text}f`;
+}
+
+/** The name in WGSL of functions that have another one here. */
+const RENAMED: Readonly<Record<string, string>> = { rsqrt: "inverseSqrt" };
+
+/** Functions that WGSL lacks or computes with overflow, written for a type T of f32 or vec4<f32>. */
+const HELPERS: Readonly<Record<string, string>> = {
+  sigmoid: "return 1.0 / (1.0 + exp(-x));",
+  // tanh of large arguments overflows where it is computed as a quotient of exponentials.
+  tanh: "return tanh(clamp(x, T(-15.0), T(15.0)));",
+  // Abramowitz and Stegun 1964, 7.1.26; |error| <= 1.5e-7.
+  erf: `let a = abs(x);
+  let t = 1.0 / (1.0 + 0.3275911 * a);
+  let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  return sign(x) * (1.0 - p * exp(-a * a));`,
+};
+
+function helperName(fn: string, type: Type): string {
+  return `${fn}_${type}`;
+}
+
+function vec4Index(index: Expr, print: (e: Expr) => string): string {
+  const exact = quotient(index, 4);
+  return exact === undefined ? `(${print(index)}) >> 2u` : print(exact);
+}
+
+function syntaxOf(p: KernelProgram): Syntax {
+  const wide = new Set([...p.args, ...p.locals].filter((a) => a.vec4).map((a) => a.name));
+  return {
+    constant: (e) =>
+      e.type === "bool" ? String(e.value !== 0) : e.type === "i32" ? String(e.value) : literal(e.value),
+    builtin: (e) => {
+      if (e.name === "local") return "i32(local_index)";
+      if (e.name === "thread" || e.name === "threads")
+        throw new Error(`internal: ${p.name} asks a GPU for its ${e.name}`);
+      return `i32(${e.name})`;
+    },
+    divide: (op, left, by) => {
+      // The left side is not negative, which no shader compiler can know.
+      if (!Number.isInteger(Math.log2(by))) return undefined;
+      return op === "div" ? `${left} >> ${Math.log2(by)}u` : `${left} & ${by - 1}`;
+    },
+    unary: (e, value) => {
+      if (e.fn === "neg") return `(-${value})`;
+      return `${e.fn in HELPERS ? helperName(e.fn, e.type) : (RENAMED[e.fn] ?? e.fn)}(${value})`;
+    },
+    binary: (e, left, right) => `${e.fn}(${left}, ${right})`,
+    select: (condition, then, otherwise) => `select(${otherwise}, ${then}, ${condition})`,
+    splat: (value) => `vec4<f32>(${value})`,
+    vec4: (lanes) => `vec4<f32>(${lanes.join(", ")})`,
+    float: (value) => `f32(${value})`,
+    element: (name, type, index, print) => {
+      if (!wide.has(name)) return `${name}[${print(index)}]`;
+      if (type === "vec4") return `${name}[${vec4Index(index, print)}]`;
+      const constant = constantOf(index);
+      if (constant !== undefined) return `${name}[${constant >> 2}].${"xyzw"[constant & 3]}`;
+      return `${name}[(${print(index)}) >> 2u][(${print(index)}) & 3]`;
+    },
+    local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
+    loop: (name, from, to, step) => `for (var ${name} = ${from}; ${name} < ${to}; ${name} += ${step})`,
+    barrier: "workgroupBarrier()",
+    end: ";",
+  };
+}
+
+function arrayType(a: Argument | LocalArray): string {
+  return a.vec4 ? `array<vec4<f32>, ${a.size / 4}>` : `array<f32, ${a.size}>`;
+}
+
+/**
+ * The WGSL module of a GPU kernel, with entry point `main`; `args[i]` is binding i of group 0.
+ * Throws on programs that `verifyKernel` refuses.
+ */
+export function renderWGSL(p: KernelProgram): string {
+  const body = printBlock(p.body, 1, syntaxOf(p)).join("\n");
+  const helpers = Object.entries(HELPERS).flatMap(([fn, text]) =>
+    (["f32", "vec4"] as const)
+      .filter((type) => body.includes(`${helperName(fn, type)}(`))
+      .map(
+        (type) =>
+          `fn ${helperName(fn, type)}(x: ${TYPES[type]}) -> ${TYPES[type]} {\n  ${text.replaceAll("T(", `${TYPES[type]}(`)}\n}\n`,
+      ),
+  );
+  const parameters = [
+    ["workgroup.", "@builtin(workgroup_id) workgroup: vec3<u32>"],
+    ["local.", "@builtin(local_invocation_id) local: vec3<u32>"],
+    ["local_index", "@builtin(local_invocation_index) local_index: u32"],
+  ]
+    .filter(([name]) => name !== undefined && body.includes(`i32(${name}`))
+    .map(([, text]) => text);
+  return [
+    ...p.header.map((line) => `// ${line}`),
+    "",
+    ...p.args.map((a, i) => `@group(0) @binding(${i}) var<storage, ${a.access}> ${a.name}: ${arrayType(a)};`),
+    ...(p.locals.length === 0 ? [] : ["", ...p.locals.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
+    "",
+    ...helpers,
+    `@compute @workgroup_size(${p.workgroupSize.join(", ")})`,
+    `fn main(${parameters.join(", ")}) {`,
+    body,
+    "}",
+    "",
+  ].join("\n");
+}
+
+/** Words that WGSL keeps to itself and a layer might be called (WGSL, "Keyword Summary" and predeclared names). */
+const RESERVED: ReadonlySet<string> = new Set(
+  `alias break case const const_assert continue continuing default diagnostic discard else enable false fn for if let
+  loop override requires return struct switch true var while main array atomic bool f16 f32 i32 u32 mat vec2 vec3 vec4
+  ptr sampler texture abs exp log max min select fma floor ceil sqrt tanh sin cos pow workgroup local local_index
+  filter final input output common module new null package part pass private protected public ref self static
+  super this type union use where with yield active async attribute auto buffer class do get global goto set shared
+  signed target template unless virtual volatile resource precise std namespace nil of on`.split(/\s+/),
+);
+
+/** A valid identifier that recalls `name`: `spatial.fc6.weight[0:1024]` becomes `spatial_fc6_weight_0_1024`. */
+export function identifier(name: string): string {
+  const plain = name.replaceAll(/[^A-Za-z0-9]+/g, "_").replaceAll(/^_+|_+$/g, "");
+  const word = /^[A-Za-z]/.test(plain) ? plain : `v${plain}`;
+  return RESERVED.has(word) ? `${word}_` : word;
+}
