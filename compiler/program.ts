@@ -64,6 +64,12 @@ export interface Preprocess {
   /** Flow only: pixels at which displacement is clipped; a stack of `fields` x,y pairs. */
   readonly bound?: number;
   readonly fields?: number;
+  /** Shorter side that a frame is resized to before the centre crop to `size`; absent: just enough to cover `size`. */
+  readonly resize?: number;
+  /** Flow only: whether displacements go through the bytes of a flow image, round((f + bound) · 255 / (2 · bound)). */
+  readonly quantise?: "round" | "none";
+  /** Flow only: order of the channels; x1, y1, x2, y2, … unless the weights were trained otherwise. */
+  readonly order?: "xyxy";
 }
 
 export interface ProgramInput {
