@@ -1,0 +1,208 @@
+#!/usr/bin/env node
+/**
+ * The `netc` command: options in, exit code out. Each command is a module of its own, loaded only when it is called.
+ */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { DEVICE_NAMES } from "./devices.ts";
+import { CommandError, EXIT, type ExitCode } from "./exit.ts";
+import { STAGES } from "./stages.ts";
+import { paint } from "./terminal.ts";
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError("a whole number from 1 up is wanted.");
+  return value;
+}
+
+function natural(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("a whole number from 0 up is wanted.");
+  return value;
+}
+
+function bindings(text: string, sofar: readonly (readonly [string, number])[]): readonly (readonly [string, number])[] {
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)=(\d+)$/.exec(text);
+  if (match === null || Number(match[2]) < 1) throw new InvalidArgumentError("write NAME=SIZE, for example H=224.");
+  return [...sofar, [match[1] ?? "", Number(match[2])]];
+}
+
+const list = (text: string, sofar: readonly string[]): readonly string[] => [
+  ...sofar,
+  ...text.split(",").filter((item) => item !== ""),
+];
+
+function packageVersion(): string {
+  for (const up of ["../../package.json", "../../../package.json"]) {
+    try {
+      const parsed: unknown = JSON.parse(readFileSync(new URL(up, import.meta.url), "utf8"));
+      if (
+        typeof parsed === "object" &&
+        parsed !== null &&
+        "version" in parsed &&
+        "name" in parsed &&
+        parsed.name === "netc"
+      )
+        return String(parsed.version);
+    } catch {
+      // The package file lies one folder further up in the built package than in the sources.
+    }
+  }
+  return "unknown";
+}
+
+/** Runs the command line; resolves to the exit code. */
+async function main(argv: readonly string[]): Promise<ExitCode> {
+  let exit: ExitCode = EXIT.ok;
+  const program = new Command("netc");
+  program
+    .description("Compiles neural networks written in .net files to WebGPU and WASM kernels, and runs them.")
+    .version(packageVersion())
+    .showSuggestionAfterError()
+    .addHelpText(
+      "after",
+      "\nExit codes: 0 fine, 1 the model or the data is wrong, 2 the command line is wrong, 3 this machine cannot.",
+    )
+    .exitOverride();
+
+  const sizes = (command: Command): Command =>
+    command
+      .addOption(
+        new Option("--model <name>", "which model of the file (default: the bare last line, else the last model)"),
+      )
+      .addOption(new Option("--batch <n>", "batch size: fixes N").argParser(positive).default(1))
+      .addOption(
+        new Option("--bind <name=size>", "fix another open size, for example H=224").argParser(bindings).default([]),
+      );
+  const json = (command: Command): Command => command.option("--json", "print JSON");
+  const device = (command: Command): Command =>
+    command.addOption(
+      new Option("--device <name>", "where to run: auto is a hardware WebGPU adapter, else wasm")
+        .choices(DEVICE_NAMES)
+        .default("auto"),
+    );
+  const weights = (command: Command): Command =>
+    command
+      .addOption(
+        new Option(
+          "--weights <[stream=]file>",
+          "weights from a .safetensors file, for all streams or one (repeat for more)",
+        )
+          .argParser(list)
+          .default([]),
+      )
+      .addOption(
+        new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
+          .argParser(list)
+          .default([]),
+      )
+      .addOption(new Option("--seed <n>", "seed of the fresh start").argParser(natural).default(0));
+
+  json(
+    program
+      .command("check")
+      .description("read a model, check names, shapes and assertions")
+      .argument("<file>", "a .net file, or - for standard input")
+      .option("--model <name>", "which model of the file"),
+  ).action(async (file, options) => {
+    exit = await (await import("./commands/check.ts")).check(file, options);
+  });
+
+  weights(
+    sizes(
+      json(
+        program
+          .command("compile")
+          .description("write a compiled program: program.json and one readable kernel a file")
+          .argument("<file>", "a .net file, or - for standard input")
+          .requiredOption("-o, --output <folder>", "the folder to write; an earlier program there is replaced")
+          .addOption(
+            new Option("--target <name>", "the device to compile for")
+              .choices(["webgpu-default", "this-device", "wasm"])
+              .default("webgpu-default"),
+          )
+          .option("--materialize", "write the initial weights into the program, even without --weights")
+          .addOption(new Option("--emit <what>", "write a typed TypeScript module beside the program").choices(["ts"])),
+      ),
+    ),
+  ).action(async (file, options) => {
+    exit = await (await import("./commands/compile.ts")).compileCommand(file, options);
+  });
+
+  sizes(
+    json(
+      program
+        .command("inspect")
+        .description("show a model at one stage of its way to kernels")
+        .argument("<file>", "a .net file, or - for standard input")
+        .addOption(new Option("--stage <name>", "what to show").choices(STAGES).default("shapes"))
+        .addOption(new Option("--at <position>", "only this position and what lies inside it"))
+        .addOption(
+          new Option("--target <name>", "for loop, plan and wgsl")
+            .choices(["webgpu-default", "this-device", "wasm"])
+            .default("webgpu-default"),
+        ),
+    ),
+  ).action(async (file, options) => {
+    exit = await (await import("./commands/inspect.ts")).inspect(file, options);
+  });
+
+  weights(
+    device(
+      json(
+        program
+          .command("predict")
+          .description("run a model on a video: its frames and their optical flow")
+          .argument("<model>", "a .net file, - for standard input, or the folder of a compiled program")
+          .argument("<clip>", "a video file, or a folder of img_%05d.jpg with flow_x_%05d.jpg and flow_y_%05d.jpg")
+          .option("--model <name>", "which model of the file")
+          .addOption(
+            new Option("--bind <name=size>", "fix an open size, for example H=224").argParser(bindings).default([]),
+          )
+          .addOption(new Option("--top <n>", "how many classes to show").argParser(positive).default(5)),
+      ),
+    ),
+  ).action(async (model, clip, options) => {
+    exit = await (await import("./commands/predict.ts")).predict(model, clip, options);
+  });
+
+  json(
+    program.command("doctor").description("show which devices and decoders this machine has, and what auto chooses"),
+  ).action(async (options) => {
+    exit = await (await import("./commands/doctor.ts")).doctor(options);
+  });
+
+  await program.parseAsync(argv, { from: "node" });
+  return exit;
+}
+
+/** Waits until what was printed has left the process, which `process.exit` alone does not. */
+async function flush(): Promise<void> {
+  await Promise.all(
+    [process.stdout, process.stderr].map((stream) => new Promise<void>((done) => stream.write("", () => done()))),
+  );
+}
+
+let code: ExitCode;
+try {
+  code = await main(process.argv);
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // commander has printed its message; help and version end with 0.
+    code = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  } else if (error instanceof CommandError) {
+    process.stderr.write(
+      `${paint("red", "error")}: ${error.message}\n${error.help.map((help) => `  ${paint("cyan", "help")}: ${help}\n`).join("")}`,
+    );
+    code = error.exit;
+  } else {
+    // A mistake of ours, never the user's: the stack is what a report needs.
+    process.stderr.write(
+      `${paint("red", "internal error")}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nThis is a bug in netc. Please report it with the file and the command.\n`,
+    );
+    code = EXIT.machine;
+  }
+}
+await flush();
+// Devices and their threads would keep the process alive.
+process.exit(code);
