@@ -10,9 +10,6 @@ export interface VideoOptions {
   readonly height?: number;
   readonly bitrate?: string;
   readonly maxBFrames?: number;
-  /** Clockwise quarter turns that a player is told to apply. */
-  readonly turns?: number;
-  readonly options?: Readonly<Record<string, string>>;
 }
 
 /** Encodes `drawScene` into the container that the path's ending names. */
