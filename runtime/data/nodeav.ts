@@ -67,7 +67,9 @@ type Message =
       readonly warnings: string[];
     }
   | { readonly kind: "short"; readonly have: number; readonly need: number }
-  | { readonly kind: "failed"; readonly detail: string };
+  | { readonly kind: "failed"; readonly detail: string }
+  /** node-av is there but cannot be loaded, as where it has no build for this platform. */
+  | { readonly kind: "unavailable" };
 
 /**
  * The worker's program. First it reads the packets' time stamps without decoding, to know the clip's time line; then for
@@ -242,31 +244,38 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
 const program = `
 const { parentPort, workerData } = require("node:worker_threads");
 const decodeWindows = ${decodeWindows.toString()};
-import(workerData.module)
-  .then((av) => decodeWindows(av, workerData.job, (message, move) => parentPort.postMessage(message, move)))
-  .catch((error) => parentPort.postMessage({ kind: "failed", detail: String(error?.message ?? error) }));
+import(workerData.module).then(
+  (av) => {
+    try {
+      decodeWindows(av, workerData.job, (message, move) => parentPort.postMessage(message, move));
+    } catch (error) {
+      parentPort.postMessage({ kind: "failed", detail: String(error?.message ?? error) });
+    }
+  },
+  () => parentPort.postMessage({ kind: "unavailable" }),
+);
 `;
 
-/** Where node-av is, or undefined where it is not installed. */
-export function findNodeAv(): { readonly url: string; readonly name: string } | undefined {
+/** The address of node-av's entry file, or undefined where it is not installed. */
+export function findNodeAv(): string | undefined {
   const require = createRequire(import.meta.url);
   try {
-    return { url: pathToFileURL(require.resolve("node-av")).href, name: "node-av" };
+    return pathToFileURL(require.resolve("node-av")).href;
   } catch {
     return undefined;
   }
 }
 
-/** Reads windows of frames with node-av, from `url`, the address of its entry file. */
+/** Reads windows of frames with the node-av at `url`. Undefined where that does not load on this machine. */
 export function readWithNodeAv(
-  node: { readonly url: string; readonly name: string },
+  url: string,
   path: string,
   windows: readonly Window[],
   take: TakeFrame,
-): Promise<ClipFacts | DataError> {
+): Promise<ClipFacts | DataError | undefined> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(program, { eval: true, workerData: { module: node.url, job: { path, windows } } });
-    const finish = (result: ClipFacts | DataError): void => {
+    const worker = new Worker(program, { eval: true, workerData: { module: url, job: { path, windows } } });
+    const finish = (result: ClipFacts | DataError | undefined): void => {
       resolve(result);
       void worker.terminate();
     };
@@ -275,11 +284,13 @@ export function readWithNodeAv(
         case "frame":
           return take(message.window, message.frame);
         case "done":
-          return finish({ ...message, kind: "facts", decoder: node.name });
+          return finish({ ...message, kind: "facts", decoder: "node-av" });
         case "short":
           return finish(tooShort(path, message.have, message.need));
         case "failed":
           return finish(notDecodable(path, message.detail));
+        case "unavailable":
+          return finish(undefined);
         default:
           message satisfies never;
       }

@@ -1,0 +1,344 @@
+/**
+ * Optical flow: where every pixel of one frame went in the next.
+ *
+ * In: grey frames, 0..255, as Float32Array. Out: per pair of neighbours the displacement field in pixels, x right and y
+ * down. The method is TV-L1 (Zach, Pock and Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM
+ * 2007), which two-stream networks are trained on; parameters carry the names and meanings of OpenCV's DualTVL1. It
+ * minimises  lambda · |I1(x + u) - I0(x)| + |grad u|  coarse to fine. At each level I1 is warped by the flow so far and
+ * linearised (`warps` times), and the convex problem that is left is solved by alternating a pointwise threshold with
+ * steps on the dual of the total variation (`iterations` times). A median filter removes outliers after each warp.
+ *
+ * Pairs are independent and run in worker threads. A worker's program is the text of the functions below, so that the
+ * same code runs compiled and from source (see nodeav.ts); they use nothing but each other.
+ */
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
+
+export interface FlowOptions {
+  /** Step of the dual ascent; stable up to 0.25. */
+  readonly tau: number;
+  /** Weight of the data term: smaller is smoother. */
+  readonly lambda: number;
+  /** Tightness of the coupling between the data and the smoothness problem. */
+  readonly theta: number;
+  /** Levels of the pyramid, each half the size of the one below; fewer where the frame is too small for them. */
+  readonly scales: number;
+  readonly warps: number;
+  readonly iterations: number;
+}
+
+/**
+ * Five warps of 30 iterations, OpenCV's choice, cost four times this and gain little on 224 x 224 frames: see the
+ * figures in specs/data.md.
+ */
+export const flowDefaults: FlowOptions = { tau: 0.25, lambda: 0.15, theta: 0.3, scales: 5, warps: 2, iterations: 15 };
+
+/** Displacement in pixels, row-major. */
+export interface Flow {
+  readonly x: Float32Array;
+  readonly y: Float32Array;
+}
+
+interface Level {
+  readonly width: number;
+  readonly height: number;
+  readonly from: Float32Array;
+  readonly to: Float32Array;
+}
+
+/** Half the size: every second pixel of the image smoothed by the binomial filter 1 4 6 4 1. */
+function shrink(image: Float32Array, width: number, height: number): Float32Array {
+  const w = (width + 1) >> 1;
+  const h = (height + 1) >> 1;
+  const rows = new Float32Array(w * height);
+  const tap = (i: number): number => image[i] ?? 0;
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < w; x++) {
+      const row = y * width;
+      const c = 2 * x;
+      const l1 = Math.max(0, c - 1);
+      const l2 = Math.max(0, c - 2);
+      const r1 = Math.min(width - 1, c + 1);
+      const r2 = Math.min(width - 1, c + 2);
+      rows[y * w + x] = (tap(row + l2) + tap(row + r2) + 4 * (tap(row + l1) + tap(row + r1)) + 6 * tap(row + c)) / 16;
+    }
+  const out = new Float32Array(w * h);
+  const line = (x: number, y: number): number => rows[Math.min(height - 1, Math.max(0, y)) * w + x] ?? 0;
+  for (let y = 0; y < h; y++)
+    for (let x = 0; x < w; x++) {
+      const c = 2 * y;
+      out[y * w + x] = (line(x, c - 2) + line(x, c + 2) + 4 * (line(x, c - 1) + line(x, c + 1)) + 6 * line(x, c)) / 16;
+    }
+  return out;
+}
+
+/** A flow component at twice the size (bilinear), its displacements doubled. */
+function enlarge(coarse: Float32Array, w: number, h: number, width: number, height: number): Float32Array {
+  const out = new Float32Array(width * height);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const x0 = x >> 1;
+      const y0 = y >> 1;
+      const x1 = (x & 1) === 1 ? Math.min(w - 1, x0 + 1) : x0;
+      const y1 = (y & 1) === 1 ? Math.min(h - 1, y0 + 1) : y0;
+      const sum =
+        (coarse[y0 * w + x0] ?? 0) +
+        (coarse[y0 * w + x1] ?? 0) +
+        (coarse[y1 * w + x0] ?? 0) +
+        (coarse[y1 * w + x1] ?? 0);
+      out[y * width + x] = sum / 2;
+    }
+  return out;
+}
+
+/** Replaces every inner pixel by the median of its 3 x 3 neighbourhood. */
+function median(image: Float32Array, width: number, height: number): void {
+  const source = image.slice();
+  const { min, max } = Math;
+  for (let y = 1; y < height - 1; y++) {
+    // Each column of three is sorted once and serves three pixels. The median of nine is then the median of
+    // {the largest of the lows, the median of the middles, the smallest of the highs}.
+    let [lo0, mid0, hi0, lo1, mid1, hi1] = [0, 0, 0, 0, 0, 0];
+    for (let x = 0; x < width; x++) {
+      const i = y * width + x;
+      const a = source[i - width] ?? 0;
+      const b = source[i] ?? 0;
+      const c = source[i + width] ?? 0;
+      const small = min(a, b);
+      const large = max(a, b);
+      const lo2 = min(small, c);
+      const hi2 = max(large, c);
+      const mid2 = max(small, min(large, c));
+      if (x >= 2) {
+        const low = max(lo0, lo1, lo2);
+        const high = min(hi0, hi1, hi2);
+        const middle = max(min(mid0, mid1), min(max(mid0, mid1), mid2));
+        image[i - 1] = max(min(low, middle), min(max(low, middle), high));
+      }
+      lo0 = lo1;
+      lo1 = lo2;
+      mid0 = mid1;
+      mid1 = mid2;
+      hi0 = hi1;
+      hi1 = hi2;
+    }
+  }
+}
+
+/**
+ * Warps `level.to` by the flow and linearises it there: gx, gy are its gradient, and rho + gx·u + gy·v the difference
+ * from `level.from`. Where the flow leaves the frame all three are zero, so that only smoothness speaks.
+ * The image is interpolated by cubic convolution (Keys, a = -1/2), its gradient from the same 16 pixels.
+ */
+function linearise(
+  level: Level,
+  u: Float32Array,
+  v: Float32Array,
+  gx: Float32Array,
+  gy: Float32Array,
+  rho: Float32Array,
+): void {
+  const { width, height, from, to } = level;
+  // Of the four rows; those of the four pixels in a row are plain variables.
+  const weight = new Float64Array(4);
+  const slope = new Float64Array(4);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const i = y * width + x;
+      const du = u[i] ?? 0;
+      const dv = v[i] ?? 0;
+      const px = x + du;
+      const py = y + dv;
+      if (!(px >= 0 && px <= width - 1 && py >= 0 && py <= height - 1)) {
+        gx[i] = 0;
+        gy[i] = 0;
+        rho[i] = 0;
+        continue;
+      }
+      const ix = Math.min(width - 2, Math.floor(px));
+      const iy = Math.min(height - 2, Math.floor(py));
+      const fx = px - ix;
+      const fy = py - iy;
+      // Weights of the four pixels in a row, and their derivatives by position.
+      const a0 = fx * (-0.5 + fx * (1 - 0.5 * fx));
+      const a1 = 1 + fx * fx * (-2.5 + 1.5 * fx);
+      const a2 = fx * (0.5 + fx * (2 - 1.5 * fx));
+      const a3 = fx * fx * (-0.5 + 0.5 * fx);
+      const d0 = -0.5 + fx * (2 - 1.5 * fx);
+      const d1 = fx * (-5 + 4.5 * fx);
+      const d2 = 0.5 + fx * (4 - 4.5 * fx);
+      const d3 = fx * (-1 + 1.5 * fx);
+      weight[0] = fy * (-0.5 + fy * (1 - 0.5 * fy));
+      weight[1] = 1 + fy * fy * (-2.5 + 1.5 * fy);
+      weight[2] = fy * (0.5 + fy * (2 - 1.5 * fy));
+      weight[3] = fy * fy * (-0.5 + 0.5 * fy);
+      slope[0] = -0.5 + fy * (2 - 1.5 * fy);
+      slope[1] = fy * (-5 + 4.5 * fy);
+      slope[2] = 0.5 + fy * (4 - 4.5 * fy);
+      slope[3] = fy * (-1 + 1.5 * fy);
+      const c0 = Math.max(0, ix - 1);
+      const c3 = Math.min(width - 1, ix + 2);
+      let value = 0;
+      let dx = 0;
+      let dy = 0;
+      for (let k = 0; k < 4; k++) {
+        const row = Math.min(height - 1, Math.max(0, iy + k - 1)) * width;
+        const p0 = to[row + c0] ?? 0;
+        const p1 = to[row + ix] ?? 0;
+        const p2 = to[row + ix + 1] ?? 0;
+        const p3 = to[row + c3] ?? 0;
+        const along = a0 * p0 + a1 * p1 + a2 * p2 + a3 * p3;
+        const b = weight[k] ?? 0;
+        value += b * along;
+        dx += b * (d0 * p0 + d1 * p1 + d2 * p2 + d3 * p3);
+        dy += (slope[k] ?? 0) * along;
+      }
+      gx[i] = dx;
+      gy[i] = dy;
+      rho[i] = value - dx * du - dy * dv - (from[i] ?? 0);
+    }
+}
+
+/** One iteration: threshold on the linearised difference (u, v change in place), then a step of the dual fields p. */
+function iterate(
+  width: number,
+  height: number,
+  u: Float32Array,
+  v: Float32Array,
+  gx: Float32Array,
+  gy: Float32Array,
+  rho: Float32Array,
+  p: readonly [Float32Array, Float32Array, Float32Array, Float32Array],
+  options: FlowOptions,
+): void {
+  const [ux, uy, vx, vy] = p;
+  const { theta } = options;
+  const limit = options.lambda * theta;
+  const step = options.tau / theta;
+  for (let y = 0; y < height; y++) {
+    let leftU = 0;
+    let leftV = 0;
+    for (let x = 0; x < width; x++) {
+      const i = y * width + x;
+      const a = gx[i] ?? 0;
+      const b = gy[i] ?? 0;
+      const u0 = u[i] ?? 0;
+      const v0 = v[i] ?? 0;
+      const r = (rho[i] ?? 0) + a * u0 + b * v0;
+      const g = a * a + b * b;
+      const d = r < -limit * g ? limit : r > limit * g ? -limit : g > 1e-9 ? -r / g : 0;
+      const hereU = ux[i] ?? 0;
+      const hereV = vx[i] ?? 0;
+      const divU = hereU - leftU + (uy[i] ?? 0) - (y > 0 ? (uy[i - width] ?? 0) : 0);
+      const divV = hereV - leftV + (vy[i] ?? 0) - (y > 0 ? (vy[i - width] ?? 0) : 0);
+      leftU = hereU;
+      leftV = hereV;
+      u[i] = u0 + d * a + theta * divU;
+      v[i] = v0 + d * b + theta * divV;
+    }
+  }
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const i = y * width + x;
+      const right = x + 1 < width ? i + 1 : i;
+      const below = y + 1 < height ? i + width : i;
+      const u0 = u[i] ?? 0;
+      const v0 = v[i] ?? 0;
+      const dux = (u[right] ?? 0) - u0;
+      const duy = (u[below] ?? 0) - u0;
+      const dvx = (v[right] ?? 0) - v0;
+      const dvy = (v[below] ?? 0) - v0;
+      const nu = 1 / (1 + step * Math.sqrt(dux * dux + duy * duy));
+      const nv = 1 / (1 + step * Math.sqrt(dvx * dvx + dvy * dvy));
+      ux[i] = ((ux[i] ?? 0) + step * dux) * nu;
+      uy[i] = ((uy[i] ?? 0) + step * duy) * nu;
+      vx[i] = ((vx[i] ?? 0) + step * dvx) * nv;
+      vy[i] = ((vy[i] ?? 0) + step * dvy) * nv;
+    }
+}
+
+/**
+ * The flow from one grey frame to the next, so that from(x, y) ≈ to(x + flow.x, y + flow.y).
+ * Both frames are row-major, `width * height` values of 0..255.
+ */
+export function tvl1(from: Float32Array, to: Float32Array, width: number, height: number, options: FlowOptions): Flow {
+  const levels: Level[] = [{ width, height, from, to }];
+  for (let k = 1; k < options.scales; k++) {
+    const fine = levels[k - 1];
+    if (fine === undefined || Math.min(fine.width, fine.height) < 32) break;
+    const { width: w, height: h } = fine;
+    levels.push({
+      width: (w + 1) >> 1,
+      height: (h + 1) >> 1,
+      from: shrink(fine.from, w, h),
+      to: shrink(fine.to, w, h),
+    });
+  }
+  let u = new Float32Array(0);
+  let v = new Float32Array(0);
+  let coarser: Level | undefined;
+  for (const level of levels.reverse()) {
+    const { width: w, height: h } = level;
+    const size = w * h;
+    u = coarser === undefined ? new Float32Array(size) : enlarge(u, coarser.width, coarser.height, w, h);
+    v = coarser === undefined ? new Float32Array(size) : enlarge(v, coarser.width, coarser.height, w, h);
+    const field = (): Float32Array => new Float32Array(size);
+    const [gx, gy, rho] = [field(), field(), field()];
+    const p = [field(), field(), field(), field()] as const;
+    for (let warp = 0; warp < options.warps; warp++) {
+      linearise(level, u, v, gx, gy, rho);
+      for (let i = 0; i < options.iterations; i++) iterate(w, h, u, v, gx, gy, rho, p, options);
+      median(u, w, h);
+      median(v, w, h);
+    }
+    coarser = level;
+  }
+  return { x: u, y: v };
+}
+
+const program = `
+const { parentPort, workerData } = require("node:worker_threads");
+${[shrink, enlarge, median, linearise, iterate, tvl1].join("\n")}
+const { frames, width, height, options } = workerData;
+for (let i = 0; i + 1 < frames.length; i++) {
+  const flow = tvl1(frames[i], frames[i + 1], width, height, options);
+  parentPort.postMessage({ pair: i, flow }, [flow.x.buffer, flow.y.buffer]);
+}
+`;
+
+/**
+ * The flow of every pair of neighbours among `frames` (grey, 0..255, all of one size), in order, computed by up to
+ * `threads` threads. The result does not depend on how many.
+ */
+export async function flowOfFrames(
+  frames: readonly Float32Array[],
+  width: number,
+  height: number,
+  options: FlowOptions,
+  onPair?: (done: number, total: number) => void,
+  threads: number = availableParallelism(),
+): Promise<Flow[]> {
+  const pairs = frames.length - 1;
+  const flows: Flow[] = [];
+  let done = 0;
+  const share = Math.ceil(pairs / Math.max(1, Math.min(threads, pairs)));
+  const jobs: Promise<void>[] = [];
+  for (let first = 0; first < pairs; first += share) {
+    const workerData = { frames: frames.slice(first, Math.min(pairs, first + share) + 1), width, height, options };
+    jobs.push(
+      new Promise((resolve, reject) => {
+        const worker = new Worker(program, { eval: true, workerData });
+        worker.on("message", (message: { readonly pair: number; readonly flow: Flow }) => {
+          flows[first + message.pair] = message.flow;
+          onPair?.(++done, pairs);
+        });
+        worker.on("error", reject);
+        worker.on("exit", (code) =>
+          code === 0 ? resolve() : reject(new Error(`internal: a flow thread ended with code ${code}`)),
+        );
+      }),
+    );
+  }
+  await Promise.all(jobs);
+  return flows;
+}
