@@ -274,8 +274,8 @@ export function tvl1(from: Float32Array, to: Float32Array, width: number, height
       to: shrink(fine.to, w, h),
     });
   }
-  let u = new Float32Array(0);
-  let v = new Float32Array(0);
+  let u: Float32Array = new Float32Array(0);
+  let v: Float32Array = new Float32Array(0);
   let coarser: Level | undefined;
   for (const level of levels.reverse()) {
     const { width: w, height: h } = level;

@@ -1,0 +1,209 @@
+/**
+ * A clip made ready for a model: from a video file or a folder of images to the tensors its inputs want.
+ *
+ * In: a path and the program's inputs, each with its `Preprocess` record. Out: one float32 tensor an input, row-major in
+ * its declared shape, with a report of what was read; or a `DataError` that says what is wrong, where, and what to do.
+ * One window of L+1 consecutive frames serves all inputs of a sample: the RGB stream sees its middle frame, the flow
+ * stream the L fields between its frames. A batch of B samples is B windows spread over the clip (TSN's segments).
+ */
+import { stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import type { Preprocess, ProgramInput } from "../../compiler/program.ts";
+import { type Flow, type FlowOptions, flowDefaults, flowOfFrames } from "./flow.ts";
+import { readFolder } from "./images.ts";
+import { greyOf, resizeAndCrop, writeFlow, writeFlowBytes, writeRgb } from "./sample.ts";
+import type { ClipFacts, DataError, RgbFrame, Window } from "./source.ts";
+import { type Decoders, readVideo } from "./video.ts";
+
+export interface ClipOptions {
+  /** Where in the clip a single sample lies: 0 its start, 0.5 (the default) its middle, 1 its end. */
+  readonly position?: number;
+  readonly flow?: FlowOptions;
+  readonly threads?: number;
+  readonly decoders?: Decoders;
+}
+
+/** Called as work goes on: frames read, then pairs of frames whose flow is known. */
+export type ClipProgress = (stage: "frames" | "flow", done: number, total: number) => void;
+
+export interface ClipReport {
+  /** Frames in the clip, and their size in pixels. */
+  readonly frames: number;
+  readonly size: readonly [number, number];
+  readonly decoder: string;
+  /** Time stamps in seconds of the frames used, a list for each sample of the batch. */
+  readonly pts: readonly (readonly number[])[];
+  /** Time stamps in seconds of the frame that the RGB stream sees, one for each sample. */
+  readonly middle: readonly number[];
+  /** Where the flow came from. */
+  readonly flow: "none" | "images" | "tvl1";
+  readonly readSeconds: number;
+  readonly flowSeconds: number;
+  readonly warnings: readonly string[];
+}
+
+export interface Clip {
+  readonly kind: "clip";
+  /** By input name. */
+  readonly tensors: ReadonlyMap<string, Float32Array>;
+  readonly report: ClipReport;
+}
+
+/** An input with its recipe, checked: what `loadClip` fills. */
+interface Port {
+  readonly name: string;
+  readonly preprocess: Preprocess;
+  /** Flow fields; 0 for RGB. */
+  readonly fields: number;
+  readonly tensor: Float32Array;
+  /** Elements of one sample. */
+  readonly sample: number;
+}
+
+/** What has been kept of one window for one port: crops of its frames, and its stored flow where there is any. */
+interface Kept {
+  readonly crops: Uint8Array[];
+  readonly flowPlanes: Uint8Array[];
+}
+
+/**
+ * Reads a clip for a program's inputs. `path` is a video file, or a folder of images (see images.ts).
+ */
+export async function loadClip(
+  path: string,
+  inputs: readonly ProgramInput[],
+  onProgress: ClipProgress = () => {},
+  options: ClipOptions = {},
+): Promise<Clip | DataError> {
+  const ports: Port[] = [];
+  for (const input of inputs) {
+    const port = openPort(input, path);
+    if ("kind" in port) return port;
+    ports.push(port);
+  }
+  const batch = inputs[0]?.shape[0] ?? 1;
+  if (inputs.some((input) => input.shape[0] !== batch))
+    throw new Error("internal: inputs of one program differ in batch");
+  const count = Math.max(0, ...ports.map((port) => port.fields)) + 1;
+  const windows: Window[] = Array.from({ length: batch }, (_, k) => ({
+    count,
+    position: batch === 1 ? (options.position ?? 0.5) : (k + 0.5) / batch,
+  }));
+
+  const started = performance.now();
+  const kept: Kept[][] = windows.map(() => ports.map(() => ({ crops: [], flowPlanes: [] })));
+  const pts: number[][] = windows.map(() => []);
+  let frames = 0;
+  const take = (window: number, frame: RgbFrame): void => {
+    pts[window]?.push(frame.pts);
+    for (const [p, port] of ports.entries()) kept[window]?.[p]?.crops.push(resizeAndCrop(frame, port.preprocess));
+    onProgress("frames", ++frames, count * batch);
+  };
+  const takeFlow = (window: number, x: RgbFrame, y: RgbFrame): void => {
+    for (const [p, port] of ports.entries())
+      if (port.fields > 0)
+        for (const field of [x, y])
+          kept[window]?.[p]?.flowPlanes.push(firstChannel(resizeAndCrop(field, port.preprocess)));
+  };
+  const facts = await readClip(path, windows, take, takeFlow, options.decoders);
+  if (facts.kind !== "facts") return facts;
+  const read = performance.now();
+
+  const pairs = ports.reduce((sum, port) => sum + port.fields, 0) * batch;
+  let pairsDone = 0;
+  let flow: ClipReport["flow"] = "none";
+  for (let w = 0; w < batch; w++)
+    for (const [p, port] of ports.entries()) {
+      const { crops, flowPlanes } = kept[w]?.[p] ?? { crops: [], flowPlanes: [] };
+      const into = port.tensor.subarray(w * port.sample, (w + 1) * port.sample);
+      // An input with fewer fields than the window has takes those around the middle.
+      const skip = Math.floor((count - 1 - port.fields) / 2);
+      if (port.fields === 0) {
+        const middle = crops[Math.floor((count - 1) / 2)];
+        if (middle === undefined) throw new Error("internal: a window came without its middle frame");
+        writeRgb(middle, port.preprocess, into);
+      } else if (flowPlanes.length > 0) {
+        flow = "images";
+        writeFlowBytes(flowPlanes.slice(2 * skip, 2 * (skip + port.fields)), port.preprocess, into);
+      } else {
+        flow = "tvl1";
+        const grey = crops.slice(skip, skip + port.fields + 1).map(greyOf);
+        const [width, height] = port.preprocess.size;
+        const fields: readonly Flow[] = await flowOfFrames(
+          grey,
+          width,
+          height,
+          options.flow ?? flowDefaults,
+          () => onProgress("flow", ++pairsDone, pairs),
+          options.threads ?? availableParallelism(),
+        );
+        writeFlow(fields, port.preprocess, into);
+      }
+    }
+
+  return {
+    kind: "clip",
+    tensors: new Map(ports.map((port) => [port.name, port.tensor])),
+    report: {
+      frames: facts.frames,
+      size: [facts.width, facts.height],
+      decoder: facts.decoder,
+      pts,
+      middle: pts.map((list) => list[Math.floor((count - 1) / 2)] ?? 0),
+      flow,
+      readSeconds: (read - started) / 1000,
+      flowSeconds: flow === "none" ? 0 : (performance.now() - read) / 1000,
+      warnings: facts.warnings,
+    },
+  };
+}
+
+/** Looks at what `path` is and hands it to the reader for it. */
+async function readClip(
+  path: string,
+  windows: readonly Window[],
+  take: (window: number, frame: RgbFrame) => void,
+  takeFlow: (window: number, x: RgbFrame, y: RgbFrame) => void,
+  decoders: Decoders | undefined,
+): Promise<ClipFacts | DataError> {
+  const found = await stat(path).catch((error: unknown) => String(error instanceof Error ? error.message : error));
+  if (typeof found === "string") {
+    const absent = found.startsWith("ENOENT") || found.startsWith("ENOTDIR");
+    return {
+      kind: "missing",
+      message: absent ? "there is no such file or folder" : `it cannot be read (${found})`,
+      path,
+      help: absent ? "check the path; it is taken from the folder the command runs in" : "check its permissions",
+    };
+  }
+  if (found.isDirectory()) return readFolder(path, windows, take, takeFlow);
+  if (!found.isFile())
+    return { kind: "missing", message: "it is neither a file nor a folder", path, help: "give a video file" };
+  if (found.size === 0)
+    return { kind: "empty", message: "the file is empty (0 bytes)", path, help: "copy or record the clip again" };
+  return readVideo(path, windows, take, decoders);
+}
+
+/** Checks that an input can be filled from a clip. */
+function openPort(input: ProgramInput, path: string): Port | DataError {
+  const { name, shape, preprocess } = input;
+  if (preprocess === undefined)
+    return {
+      kind: "input",
+      message: `the input \`${name}\` [${shape.join(", ")}] is neither an RGB frame nor a stack of flow fields`,
+      path,
+      help: "declare it as RGB ([N, 3, H, W]) or Flow ([N, 2L, H, W]), or write its tensor yourself",
+    };
+  const [, channels = 0, height, width] = shape;
+  const fields = preprocess.source === "flow" ? (preprocess.fields ?? channels / 2) : 0;
+  const planes = preprocess.source === "flow" ? 2 * fields : 3;
+  if (shape.length !== 4 || channels !== planes || width !== preprocess.size[0] || height !== preprocess.size[1])
+    throw new Error(`internal: the input ${name} [${shape.join(", ")}] does not fit its preprocessing record`);
+  const elements = shape.reduce((a, b) => a * b, 1);
+  return { name, preprocess, fields, tensor: new Float32Array(elements), sample: elements / (shape[0] ?? 1) };
+}
+
+/** Every third byte of packed RGB: a grey image read as colour. */
+function firstChannel(rgb: Uint8Array): Uint8Array {
+  return Uint8Array.from({ length: rgb.length / 3 }, (_, i) => rgb[3 * i] ?? 0);
+}

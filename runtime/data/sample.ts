@@ -1,0 +1,160 @@
+/**
+ * From frames and flow to numbers: which part of a frame a model sees, and how bytes become its inputs.
+ *
+ * In: RGB frames of any size, flow fields, and an input's `Preprocess` record. Out: row-major channel planes (CHW) of
+ * `(value/255 - mean) / std`. The order, for both streams, is: resize the shorter side, crop the centre, then (flow
+ * only) grey, optical flow, clip to ±bound, quantise to bytes; then normalise. Flow is computed on the very pictures
+ * that the RGB stream sees, so a position means the same in both. Resizing follows torchvision's documented
+ * transforms, with Pillow's arithmetic: bilinear with antialiasing, rounded to bytes after each direction.
+ */
+import type { Preprocess } from "../../compiler/program.ts";
+import type { Flow } from "./flow.ts";
+import type { RgbFrame } from "./source.ts";
+
+type FrameSize = Pick<RgbFrame, "width" | "height">;
+
+/** Where `preprocess` cuts: the size after resizing, and the corner of the crop in it. */
+export function placeCrop(
+  frame: FrameSize,
+  preprocess: Preprocess,
+): { readonly width: number; readonly height: number; readonly left: number; readonly top: number } {
+  const [cropWidth, cropHeight] = preprocess.size;
+  const short = Math.min(frame.width, frame.height);
+  // A crop never reaches outside the picture: the scale is at least what covers it.
+  const cover = Math.max(cropWidth / frame.width, cropHeight / frame.height);
+  const scale = Math.max((preprocess.resize ?? 0) / short, cover);
+  // The longer side is cut off, not rounded, as torchvision does; the nudge keeps exact products whole.
+  const width = Math.max(cropWidth, Math.floor(frame.width * scale + 1e-9));
+  const height = Math.max(cropHeight, Math.floor(frame.height * scale + 1e-9));
+  return { width, height, left: halfToEven(width - cropWidth), top: halfToEven(height - cropHeight) };
+}
+
+/** n/2 rounded to the nearest integer, ties to even, as torchvision's centre crop has it from Python's `round`. */
+function halfToEven(n: number): number {
+  const down = Math.floor(n / 2);
+  return n % 2 === 0 || down % 2 === 0 ? down : down + 1;
+}
+
+/** The part of a frame that a model sees, as packed RGB bytes of `preprocess.size`. */
+export function resizeAndCrop(frame: RgbFrame, preprocess: Preprocess): Uint8Array {
+  const [width, height] = preprocess.size;
+  const { rgb } = frame;
+  const place = placeCrop(frame, preprocess);
+  const columns = triangle(frame.width, place.width, place.left, width);
+  const rows = triangle(frame.height, place.height, place.top, height);
+  // Only the rows that the second pass reads are resized by the first.
+  const firstRow = rows[0]?.first ?? 0;
+  const lastTap = rows[height - 1];
+  const endRow = lastTap === undefined ? 0 : lastTap.first + lastTap.weights.length;
+  const wide = new Uint8ClampedArray(width * (endRow - firstRow) * 3);
+  for (let y = firstRow; y < endRow; y++)
+    for (const [x, { first, weights }] of columns.entries()) {
+      let [r, g, b] = [0, 0, 0];
+      let at = (y * frame.width + first) * 3;
+      for (const weight of weights) {
+        r += weight * (rgb[at] ?? 0);
+        g += weight * (rgb[at + 1] ?? 0);
+        b += weight * (rgb[at + 2] ?? 0);
+        at += 3;
+      }
+      const to = ((y - firstRow) * width + x) * 3;
+      wide[to] = Math.floor(r + 0.5);
+      wide[to + 1] = Math.floor(g + 0.5);
+      wide[to + 2] = Math.floor(b + 0.5);
+    }
+  const out = new Uint8Array(width * height * 3);
+  for (const [y, { first, weights }] of rows.entries())
+    for (let i = 0; i < width * 3; i++) {
+      let sum = 0;
+      let at = (first - firstRow) * width * 3 + i;
+      for (const weight of weights) {
+        sum += weight * (wide[at] ?? 0);
+        at += width * 3;
+      }
+      out[y * width * 3 + i] = Math.min(255, Math.max(0, Math.floor(sum + 0.5)));
+    }
+  return out;
+}
+
+interface Taps {
+  readonly first: number;
+  readonly weights: readonly number[];
+}
+
+/**
+ * The weights with which `count` outputs from `start` on read their inputs, when `from` samples become `to`: a triangle
+ * around the output's centre, as wide as one output where the picture shrinks and as one input where it grows.
+ */
+function triangle(from: number, to: number, start: number, count: number): readonly Taps[] {
+  const scale = from / to;
+  const radius = Math.max(1, scale);
+  return Array.from({ length: count }, (_, k) => {
+    const centre = (start + k + 0.5) * scale;
+    const first = Math.max(0, Math.floor(centre - radius + 0.5));
+    const end = Math.min(from, Math.floor(centre + radius + 0.5));
+    const raw = Array.from({ length: end - first }, (_, i) =>
+      Math.max(0, 1 - Math.abs((first + i - centre + 0.5) / radius)),
+    );
+    const total = raw.reduce((a, b) => a + b, 0);
+    return { first, weights: raw.map((w) => w / total) };
+  });
+}
+
+/** Luma of packed RGB, 0..255, weighted as OpenCV does (BT.601). */
+export function greyOf(rgb: Uint8Array): Float32Array {
+  const grey = new Float32Array(rgb.length / 3);
+  for (let i = 0; i < grey.length; i++)
+    grey[i] = 0.299 * (rgb[3 * i] ?? 0) + 0.587 * (rgb[3 * i + 1] ?? 0) + 0.114 * (rgb[3 * i + 2] ?? 0);
+  return grey;
+}
+
+/** Writes a cropped frame into three planes at `into`. */
+export function writeRgb(rgb: Uint8Array, preprocess: Preprocess, into: Float32Array): void {
+  const plane = rgb.length / 3;
+  for (let c = 0; c < 3; c++) {
+    const normalise = normaliser(preprocess, c);
+    for (let i = 0; i < plane; i++) into[c * plane + i] = normalise(rgb[3 * i + c] ?? 0);
+  }
+}
+
+/** Writes flow fields as planes x1, y1, x2, y2, … at `into`. */
+export function writeFlow(flows: readonly Flow[], preprocess: Preprocess, into: Float32Array): void {
+  const bytes = flowByte(preprocess);
+  for (const [k, flow] of flows.entries())
+    for (const [axis, field] of [flow.x, flow.y].entries()) {
+      const channel = 2 * k + axis;
+      const normalise = normaliser(preprocess, channel);
+      for (let i = 0; i < field.length; i++) into[channel * field.length + i] = normalise(bytes(field[i] ?? 0));
+    }
+}
+
+/** Writes stored flow images (one byte a pixel, bound already applied) as `writeFlow` does. */
+export function writeFlowBytes(planes: readonly Uint8Array[], preprocess: Preprocess, into: Float32Array): void {
+  for (const [channel, plane] of planes.entries()) {
+    const normalise = normaliser(preprocess, channel);
+    for (let i = 0; i < plane.length; i++) into[channel * plane.length + i] = normalise(plane[i] ?? 0);
+  }
+}
+
+/**
+ * Displacement in pixels to the scale of a flow image, 0..255 for ±bound. Rounded, no motion is 128, as in the images
+ * that the literature's weights were trained on (some extractors cut off instead: 127); the mean taken off afterwards
+ * is 127.5, so half a grey level stays. `quantise: "none"` keeps the fraction and with it the exact zero.
+ */
+export function flowByte(preprocess: Preprocess): (displacement: number) => number {
+  const bound = preprocess.bound ?? 20;
+  const round = (preprocess.quantise ?? "round") === "round";
+  return (displacement) => {
+    const clipped = Math.min(bound, Math.max(-bound, displacement));
+    const value = ((clipped + bound) * 255) / (2 * bound);
+    return round ? Math.floor(value + 0.5) : value;
+  };
+}
+
+/** Bytes to numbers of one channel; lists shorter than the channels repeat (one mean for all, or one for x and y). */
+function normaliser(preprocess: Preprocess, channel: number): (byte: number) => number {
+  const { mean, std } = preprocess;
+  const m = mean[channel % Math.max(1, mean.length)] ?? 0;
+  const s = std[channel % Math.max(1, std.length)] ?? 1;
+  return (byte) => (byte / 255 - m) / s;
+}
