@@ -1,4 +1,399 @@
-/** Scalar functions. One table: name, arity, value, text in WGSL, derivative. */
-export type UnaryFn = "neg" | "abs" | "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "tanh" | "sigmoid" | "erf" | "floor" | "ceil";
+/**
+ * Scalar functions: the one table of what a number can be put through.
+ *
+ * Each row says what a function is to every part of netc: its value in f64 (the interpreter and constant folding), its
+ * text in WGSL, and its derivative as a scalar expression. The WASM back end and the L3 printer know functions by name.
+ * A function without a builtin anywhere (`erf`) is composed of others when a graph is lowered, so that no back end ever
+ * meets it and all of them compute the same numbers.
+ */
+import type { Scalar } from "./loop/loops.ts";
+
+export type UnaryFn =
+  | "neg"
+  | "abs"
+  | "exp"
+  | "log"
+  | "sqrt"
+  | "rsqrt"
+  | "sin"
+  | "cos"
+  | "tanh"
+  | "sigmoid"
+  | "erf"
+  | "floor"
+  | "ceil";
 export type BinaryFn = "add" | "sub" | "mul" | "div" | "max" | "min" | "pow";
 export type CompareFn = "lt" | "le" | "eq";
+
+/**
+ * The lowest finite f32: what `-∞` is in kernels (masked logits, padding under a maximum), for WGSL has no infinities.
+ */
+export const LOWEST: number = -3.4028234663852886e38;
+
+interface Row {
+  readonly doc: string;
+}
+
+export interface UnaryRow extends Row {
+  readonly value: (x: number) => number;
+  /** WGSL for an operand text of type `f32` or `vec4<f32>`; undefined for composed functions. */
+  readonly wgsl: ((x: string, type: "f32" | "vec4<f32>") => string) | undefined;
+  /** The same function made of others. */
+  readonly composed?: (x: Scalar) => Scalar;
+  /** d fn(x)/dx, given the operand and the function's own result. */
+  readonly derivative: (x: Scalar, result: Scalar) => Scalar;
+  /** Rough price in multiply-adds, for fusion. */
+  readonly cost: number;
+}
+
+export interface BinaryRow extends Row {
+  readonly value: (left: number, right: number) => number;
+  readonly wgsl: (left: string, right: string) => string;
+  /** Derivatives by the left and by the right operand. */
+  readonly derivative: (left: Scalar, right: Scalar, result: Scalar) => readonly [Scalar, Scalar];
+  readonly cost: number;
+}
+
+export interface CompareRow extends Row {
+  readonly value: (left: number, right: number) => boolean;
+  readonly wgsl: (left: string, right: string) => string;
+}
+
+// ------------------------------------------------------------------------------------------------------- constructors
+
+export function num(value: number): Scalar {
+  return { kind: "const", value };
+}
+
+/** `fn(value)`, folded if the operand is a constant, composed if the function is. */
+export function unary(fn: UnaryFn, value: Scalar): Scalar {
+  const row = UNARY[fn];
+  if (value.kind === "const") return num(row.value(value.value));
+  return row.composed === undefined ? { kind: "unary", fn, value } : row.composed(value);
+}
+
+/** `fn(left, right)`; constants are folded, neutral elements and small constant powers simplified. */
+export function binary(fn: BinaryFn, left: Scalar, right: Scalar): Scalar {
+  if (left.kind === "const" && right.kind === "const") return num(BINARY[fn].value(left.value, right.value));
+  const by = right.kind === "const" ? right.value : undefined;
+  const from = left.kind === "const" ? left.value : undefined;
+  if (fn === "add" && by === 0) return left;
+  if (fn === "add" && from === 0) return right;
+  if (fn === "sub" && by === 0) return left;
+  if (fn === "mul" && by === 1) return left;
+  if (fn === "mul" && from === 1) return right;
+  if (fn === "div" && by === 1) return left;
+  if (fn === "pow" && by !== undefined) return power(left, by);
+  return { kind: "binary", fn, left, right };
+}
+
+/** WGSL's pow is exp2(y · log2(x)), undefined for negative x: whole powers are products. */
+function power(x: Scalar, exponent: number): Scalar {
+  if (exponent === 0.5) return unary("sqrt", x);
+  if (exponent === -0.5) return unary("rsqrt", x);
+  if (exponent < 0) return binary("div", num(1), power(x, -exponent));
+  if (!Number.isInteger(exponent) || exponent > 16) {
+    return { kind: "binary", fn: "pow", left: x, right: num(exponent) };
+  }
+  if (exponent === 0) return num(1);
+  if (exponent === 1) return x;
+  const half = power(x, Math.floor(exponent / 2));
+  const square = binary("mul", half, half);
+  return exponent % 2 === 0 ? square : binary("mul", square, x);
+}
+
+export function select(compare: CompareFn, left: Scalar, right: Scalar, then: Scalar, otherwise: Scalar): Scalar {
+  if (left.kind === "const" && right.kind === "const") {
+    return COMPARE[compare].value(left.value, right.value) ? then : otherwise;
+  }
+  return { kind: "select", compare, left, right, then, otherwise };
+}
+
+/** Σ coefficients[i] · x^i by Horner's rule. */
+function polynomial(x: Scalar, coefficients: readonly number[]): Scalar {
+  return coefficients.reduceRight<Scalar>((sum, c) => binary("add", binary("mul", sum, x), num(c)), num(0));
+}
+
+/**
+ * erf(x) ≈ x·P(x²)/Q(x²) on [-4, 4], the rational minimax fit that Eigen and XLA use in single precision
+ * (`generic_fast_erf_float`). Within 2e-7 of erf everywhere, odd, and exact in the first digits near 0.
+ */
+function rationalErf(argument: Scalar): Scalar {
+  const x = binary("max", binary("min", argument, num(4)), num(-4));
+  const square = binary("mul", x, x);
+  const p = polynomial(
+    square,
+    [
+      -1.60960333262415e-2, -2.95459980854025e-3, -7.34990630326855e-4, -5.69250639462346e-5, -2.10102402082508e-6,
+      2.77068142495902e-8, -2.72614225801306e-10,
+    ],
+  );
+  const q = polynomial(
+    square,
+    [-1.42647390514189e-2, -7.37332916720468e-3, -1.68282697438203e-3, -2.13374055278905e-4, -1.45660718464996e-5],
+  );
+  return binary("div", binary("mul", x, p), q);
+}
+
+/** The value of `rationalErf`, so that constant folding agrees with what kernels compute. */
+function erf(argument: number): number {
+  return evaluateScalar(rationalErf({ kind: "axis", axis: 0 }), {
+    load: () => 0,
+    state: () => 0,
+    axis: () => argument,
+  });
+}
+
+// --------------------------------------------------------------------------------------------------------- the tables
+
+export const UNARY: { readonly [K in UnaryFn]: UnaryRow } = {
+  neg: {
+    doc: "-x",
+    value: (x) => -x,
+    wgsl: (x) => `-(${x})`,
+    derivative: () => num(-1),
+    cost: 1,
+  },
+  abs: {
+    doc: "|x|; its derivative at 0 is taken as 0",
+    value: Math.abs,
+    wgsl: (x) => `abs(${x})`,
+    derivative: (x) => select("eq", x, num(0), num(0), select("lt", x, num(0), num(-1), num(1))),
+    cost: 1,
+  },
+  exp: {
+    doc: "e^x",
+    value: Math.exp,
+    wgsl: (x) => `exp(${x})`,
+    derivative: (_, result) => result,
+    cost: 8,
+  },
+  log: {
+    doc: "natural logarithm",
+    value: Math.log,
+    wgsl: (x) => `log(${x})`,
+    derivative: (x) => binary("div", num(1), x),
+    cost: 8,
+  },
+  sqrt: {
+    doc: "√x",
+    value: Math.sqrt,
+    wgsl: (x) => `sqrt(${x})`,
+    derivative: (_, result) => binary("div", num(0.5), result),
+    cost: 4,
+  },
+  rsqrt: {
+    doc: "1/√x",
+    value: (x) => 1 / Math.sqrt(x),
+    wgsl: (x) => `inverseSqrt(${x})`,
+    derivative: (x, result) => binary("div", binary("mul", num(-0.5), result), x),
+    cost: 4,
+  },
+  sin: {
+    doc: "sine of radians",
+    value: Math.sin,
+    wgsl: (x) => `sin(${x})`,
+    derivative: (x) => unary("cos", x),
+    cost: 8,
+  },
+  cos: {
+    doc: "cosine of radians",
+    value: Math.cos,
+    wgsl: (x) => `cos(${x})`,
+    derivative: (x) => unary("neg", unary("sin", x)),
+    cost: 8,
+  },
+  tanh: {
+    doc: "hyperbolic tangent",
+    value: Math.tanh,
+    // Drivers compute it from exp(2x), which overflows; beyond 15 the result is ±1 in f32.
+    wgsl: (x, type) => `tanh(clamp(${x}, ${type}(-15.0), ${type}(15.0)))`,
+    derivative: (_, result) => binary("sub", num(1), binary("mul", result, result)),
+    cost: 8,
+  },
+  sigmoid: {
+    doc: "1/(1 + e^-x)",
+    value: (x) => 1 / (1 + Math.exp(-x)),
+    // Clamped for the same reason: e^88 is the last finite f32.
+    wgsl: (x, type) => `(1.0 / (1.0 + exp(-clamp(${x}, ${type}(-80.0), ${type}(80.0)))))`,
+    derivative: (_, result) => binary("mul", result, binary("sub", num(1), result)),
+    cost: 8,
+  },
+  erf: {
+    doc: "error function, within 2e-7",
+    value: erf,
+    wgsl: undefined,
+    composed: rationalErf,
+    derivative: (x) => binary("mul", num(2 / Math.sqrt(Math.PI)), unary("exp", unary("neg", binary("mul", x, x)))),
+    cost: 16,
+  },
+  floor: {
+    doc: "greatest whole number ≤ x; its derivative is 0",
+    value: Math.floor,
+    wgsl: (x) => `floor(${x})`,
+    derivative: () => num(0),
+    cost: 1,
+  },
+  ceil: {
+    doc: "least whole number ≥ x; its derivative is 0",
+    value: Math.ceil,
+    wgsl: (x) => `ceil(${x})`,
+    derivative: () => num(0),
+    cost: 1,
+  },
+};
+
+export const BINARY: { readonly [K in BinaryFn]: BinaryRow } = {
+  add: {
+    doc: "left + right",
+    value: (l, r) => l + r,
+    wgsl: (l, r) => `(${l} + ${r})`,
+    derivative: () => [num(1), num(1)],
+    cost: 1,
+  },
+  sub: {
+    doc: "left - right",
+    value: (l, r) => l - r,
+    wgsl: (l, r) => `(${l} - ${r})`,
+    derivative: () => [num(1), num(-1)],
+    cost: 1,
+  },
+  mul: {
+    doc: "left · right",
+    value: (l, r) => l * r,
+    wgsl: (l, r) => `(${l} * ${r})`,
+    derivative: (l, r) => [r, l],
+    cost: 1,
+  },
+  div: {
+    doc: "left / right",
+    value: (l, r) => l / r,
+    wgsl: (l, r) => `(${l} / ${r})`,
+    derivative: (_, r, result) => [binary("div", num(1), r), unary("neg", binary("div", result, r))],
+    cost: 4,
+  },
+  max: {
+    doc: "the greater; where equal, the left operand takes the derivative, but relu = max(x, 0) has derivative 0 at 0",
+    value: Math.max,
+    wgsl: (l, r) => `max(${l}, ${r})`,
+    derivative: (l, r) =>
+      r.kind === "const"
+        ? [select("lt", r, l, num(1), num(0)), select("lt", r, l, num(0), num(1))]
+        : [select("lt", l, r, num(0), num(1)), select("lt", l, r, num(1), num(0))],
+    cost: 1,
+  },
+  min: {
+    doc: "the lesser; where equal, the left operand takes the derivative",
+    value: Math.min,
+    wgsl: (l, r) => `min(${l}, ${r})`,
+    derivative: (l, r) => [select("le", l, r, num(1), num(0)), select("le", l, r, num(0), num(1))],
+    cost: 1,
+  },
+  pow: {
+    doc: "left^right, for left > 0; whole powers of any number become products when a graph is lowered",
+    value: Math.pow,
+    wgsl: (l, r) => `pow(${l}, ${r})`,
+    derivative: (l, r, result) => [
+      binary("mul", r, binary("pow", l, binary("sub", r, num(1)))),
+      binary("mul", result, unary("log", l)),
+    ],
+    cost: 16,
+  },
+};
+
+export const COMPARE: { readonly [K in CompareFn]: CompareRow } = {
+  lt: { doc: "left < right", value: (l, r) => l < r, wgsl: (l, r) => `(${l} < ${r})` },
+  le: { doc: "left ≤ right", value: (l, r) => l <= r, wgsl: (l, r) => `(${l} <= ${r})` },
+  eq: { doc: "left = right", value: (l, r) => l === r, wgsl: (l, r) => `(${l} == ${r})` },
+};
+
+// ---------------------------------------------------------------------------------------------------------- traversal
+
+/** What the leaves of a scalar stand for. */
+export interface Leaves<T> {
+  readonly load: (index: number) => T;
+  readonly state: (index: number) => T;
+  readonly axis: (axis: number) => T;
+}
+
+/** The value of a scalar in f64. */
+export function evaluateScalar(scalar: Scalar, leaves: Leaves<number>): number {
+  const known = new Map<Scalar, number>();
+  const visit = (s: Scalar): number => {
+    let value = known.get(s);
+    if (value === undefined) {
+      value = compute(s);
+      known.set(s, value);
+    }
+    return value;
+  };
+  const compute = (s: Scalar): number => {
+    switch (s.kind) {
+      case "const":
+        return s.value;
+      case "load":
+        return leaves.load(s.index);
+      case "state":
+        return leaves.state(s.index);
+      case "axis":
+        return leaves.axis(s.axis);
+      case "unary":
+        return UNARY[s.fn].value(visit(s.value));
+      case "binary":
+        return BINARY[s.fn].value(visit(s.left), visit(s.right));
+      case "select":
+        return COMPARE[s.compare].value(visit(s.left), visit(s.right)) ? visit(s.then) : visit(s.otherwise);
+      default:
+        return s satisfies never;
+    }
+  };
+  return visit(scalar);
+}
+
+/** The scalar with its leaves replaced; shared subexpressions stay shared, constants fold. */
+export function rewriteScalar(scalar: Scalar, leaves: Leaves<Scalar>): Scalar {
+  const known = new Map<Scalar, Scalar>();
+  const visit = (s: Scalar): Scalar => {
+    let result = known.get(s);
+    if (result === undefined) {
+      result = rewrite(s);
+      known.set(s, result);
+    }
+    return result;
+  };
+  const rewrite = (s: Scalar): Scalar => {
+    switch (s.kind) {
+      case "const":
+        return s;
+      case "load":
+        return leaves.load(s.index);
+      case "state":
+        return leaves.state(s.index);
+      case "axis":
+        return leaves.axis(s.axis);
+      case "unary":
+        return unary(s.fn, visit(s.value));
+      case "binary":
+        return binary(s.fn, visit(s.left), visit(s.right));
+      case "select":
+        return select(s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
+      default:
+        return s satisfies never;
+    }
+  };
+  return visit(scalar);
+}
+
+/** Calls `see` once for every distinct node of the expression. */
+export function visitScalar(scalar: Scalar, see: (node: Scalar) => void): void {
+  const seen = new Set<Scalar>();
+  const visit = (s: Scalar): void => {
+    if (seen.has(s)) return;
+    seen.add(s);
+    see(s);
+    if (s.kind === "unary") visit(s.value);
+    else if (s.kind === "binary") [s.left, s.right].forEach(visit);
+    else if (s.kind === "select") [s.left, s.right, s.then, s.otherwise].forEach(visit);
+  };
+  visit(scalar);
+}

@@ -142,7 +142,9 @@ export interface Kernel {
 }
 
 /** One thing the load program does, in order. */
-export type LoadStep = { readonly kind: "upload"; readonly buffer: number } | { readonly kind: "kernel"; readonly kernel: Kernel };
+export type LoadStep =
+  | { readonly kind: "upload"; readonly buffer: number }
+  | { readonly kind: "kernel"; readonly kernel: Kernel };
 
 export interface Loops {
   readonly name: string;

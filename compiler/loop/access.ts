@@ -1,0 +1,108 @@
+/**
+ * Questions about a kernel that every later stage asks: which axes are output, which are reduced, where does an access
+ * point, which axes does it depend on, how do its addresses step.
+ */
+import { visitScalar } from "../scalar.ts";
+import { axesOf, isLinear, strideOf } from "./affine.ts";
+import { offset } from "./layout.ts";
+import type { Affine, Buffer, Guard, Kernel, Load, Scalar, Store } from "./loops.ts";
+
+/** Extents of the kernel's axes, by axis number. */
+export function axisSizes(kernel: Kernel): readonly number[] {
+  return kernel.axes.map((axis) => axis.size);
+}
+
+/** Axes that a store mentions, ascending; the loops around one finished value. */
+export function outputAxes(kernel: Kernel): readonly number[] {
+  return union(kernel.stores.flatMap((store) => store.index.map(axesOf)));
+}
+
+/** Axes that no store mentions, ascending. */
+export function reductionAxes(kernel: Kernel): readonly number[] {
+  const outputs = new Set(outputAxes(kernel));
+  return kernel.axes.map((_, axis) => axis).filter((axis) => !outputs.has(axis));
+}
+
+/** Axes on which a load's address or guards depend, ascending. */
+export function loadAxes(load: Load): readonly number[] {
+  return union([...load.index.map(axesOf), ...load.guards.map(guardAxes)]);
+}
+
+/** Axes on which a guard depends, ascending. */
+export function guardAxes(guard: Guard): readonly number[] {
+  return axesOf(guard.index);
+}
+
+/** Numbers of the loads that a scalar mentions, ascending. */
+export function loadsOf(...scalars: readonly Scalar[]): readonly number[] {
+  const found = new Set<number>();
+  for (const scalar of scalars) {
+    visitScalar(scalar, (node) => {
+      if (node.kind === "load") found.add(node.index);
+    });
+  }
+  return ascending(found);
+}
+
+/** Axes that a scalar depends on, through its loads or by itself, ascending. */
+export function scalarAxes(kernel: Kernel, ...scalars: readonly Scalar[]): readonly number[] {
+  const found = new Set<number>();
+  for (const scalar of scalars) {
+    visitScalar(scalar, (node) => {
+      if (node.kind === "axis") found.add(node.axis);
+      if (node.kind === "load") for (const axis of loadAxes(loadAt(kernel, node.index))) found.add(axis);
+    });
+  }
+  return ascending(found);
+}
+
+export function loadAt(kernel: Kernel, index: number): Load {
+  const load = kernel.loads[index];
+  if (load === undefined) throw new Error(`internal: ${kernel.name} has no load ${index}`);
+  return load;
+}
+
+export function bufferAt(buffers: readonly Buffer[], id: number): Buffer {
+  const buffer = buffers[id];
+  if (buffer === undefined) throw new Error(`internal: no buffer ${id}`);
+  return buffer;
+}
+
+/** Element offset of an access, over the kernel's axes. */
+export function offsetOf(kernel: Kernel, buffers: readonly Buffer[], access: Load | Store): Affine {
+  return offset(bufferAt(buffers, access.buffer), access.index, axisSizes(kernel));
+}
+
+/**
+ * How many of `axes`, counted from the last, walk through memory without gaps when they are run as nested loops: the
+ * last has stride 1, the one before it the last's extent, and so on. 0 if the last does not have stride 1.
+ */
+export function contiguousAxes(kernel: Kernel, address: Affine, axes: readonly number[]): number {
+  let expected = 1;
+  let count = 0;
+  for (const axis of [...axes].reverse()) {
+    if (strideOf(address, axis) !== expected) break;
+    expected *= kernel.axes[axis]?.size ?? 1;
+    count += 1;
+  }
+  return count;
+}
+
+/** Distinct buffers that a kernel binds: loads in order of appearance, then stores. */
+export function boundBuffers(kernel: Kernel): readonly number[] {
+  return [...new Set([...kernel.loads, ...kernel.stores].map((access) => access.buffer))];
+}
+
+/** Whether every address of the kernel is linear in its axes. */
+export function isAffineKernel(kernel: Kernel, buffers: readonly Buffer[]): boolean {
+  return [...kernel.loads, ...kernel.stores].every((access) => isLinear(offsetOf(kernel, buffers, access)));
+}
+
+/** Sorted union of axis lists. */
+export function union(lists: readonly (readonly number[])[]): readonly number[] {
+  return ascending(new Set(lists.flat()));
+}
+
+function ascending(values: ReadonlySet<number>): readonly number[] {
+  return [...values].sort((a, b) => a - b);
+}

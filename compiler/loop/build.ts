@@ -1,0 +1,258 @@
+/**
+ * Making kernels: values as views of buffers, a builder that collects axes, loads and stores, and the canonical form.
+ *
+ * An L1 value is a literal or a view: a buffer and, for each of its dimensions, an expression in the value's own
+ * indices. Reshapes, permutations and slices only compose such expressions; no kernel is made for them.
+ *
+ * The canonical form of a kernel has no axis of size 1, no division that splitting an axis can remove, no guard that
+ * always holds, and axes ordered as loops.ts says.
+ */
+import { binary, num, rewriteScalar, unary } from "../scalar.ts";
+import { bufferAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
+import { add, axis, bounds, constant, flatten, key, scale, strideOf, substitute, unflatten } from "./affine.ts";
+import { offset } from "./layout.ts";
+import type { Affine, Axis, Buffer, Guard, Kernel, Load, ReducerName, Scalar, Store } from "./loops.ts";
+
+// --------------------------------------------------------------------------------------------------------------- values
+
+/** A tensor that is one number everywhere. */
+export interface Literal {
+  readonly kind: "literal";
+  readonly value: number;
+}
+
+/** A tensor read from `buffer` at `index`, whose expressions take the tensor's own indices as axes. */
+export interface View {
+  readonly kind: "view";
+  readonly buffer: number;
+  readonly shape: readonly number[];
+  readonly index: readonly Affine[];
+}
+
+export type Value = Literal | View;
+
+export function viewOf(buffer: Buffer): View {
+  return { kind: "view", buffer: buffer.id, shape: buffer.shape, index: buffer.shape.map((_, d) => axis(d)) };
+}
+
+/** The value seen through new indices: `inner` gives the old ones, as expressions over the new shape's dimensions. */
+export function remap(value: Value, shape: readonly number[], inner: readonly Affine[]): Value {
+  if (value.kind === "literal") return value;
+  return { ...value, shape, index: value.index.map((part) => substitute(part, inner, shape)) };
+}
+
+export function reshapeValue(value: Value, shape: readonly number[]): Value {
+  if (value.kind === "literal") return value;
+  const flat = flatten(
+    shape.map((_, d) => axis(d)),
+    shape,
+    shape,
+  );
+  return remap(value, shape, unflatten(flat, value.shape, shape));
+}
+
+// -------------------------------------------------------------------------------------------------------------- builder
+
+export interface Builder {
+  readonly axis: (name: string, size: number) => Affine;
+  /** `otherwise` is the value where a guard fails. */
+  readonly load: (value: Value, index: readonly Affine[], guards?: readonly Guard[], otherwise?: number) => Scalar;
+  readonly store: (buffer: Buffer, index: readonly Affine[], value: Scalar) => void;
+  readonly finish: (what: {
+    readonly name: string;
+    readonly layers: readonly string[];
+    readonly reduce?: { readonly by: ReducerName; readonly body: readonly Scalar[] };
+    readonly macs?: number;
+  }) => Kernel;
+}
+
+/** Collects one kernel over `buffers`. Loads of equal elements become one. */
+export function kernelBuilder(buffers: readonly Buffer[]): Builder {
+  const axes: Axis[] = [];
+  const loads: Load[] = [];
+  const stores: Store[] = [];
+  return {
+    axis: (name, size) => {
+      axes.push({ name: uniqueName(name, axes), size });
+      return axis(axes.length - 1);
+    },
+    load: (value, index, guards = [], otherwise = 0) => {
+      if (value.kind === "literal") return num(value.value);
+      const sizes = axes.map((a) => a.size);
+      const load: Load = {
+        buffer: value.buffer,
+        index: value.index.map((part) => substitute(part, index, sizes)),
+        guards,
+        otherwise,
+      };
+      return { kind: "load", index: addLoad(loads, load) };
+    },
+    store: (buffer, index, value) => {
+      stores.push({ buffer: buffer.id, index, guards: [], value });
+    },
+    finish: ({ name, layers, reduce, macs }) =>
+      canonical(
+        { name, axes, loads, body: reduce?.body ?? [], reduce: reduce?.by, stores, layers, macs: macs ?? 0 },
+        buffers,
+      ),
+  };
+}
+
+function uniqueName(name: string, axes: readonly Axis[]): string {
+  const taken = axes.some((a) => a.name === name);
+  return taken ? uniqueName(`${name}'`, axes) : name;
+}
+
+/** The number of `load` in `loads`, added if it is not there. */
+export function addLoad(loads: Load[], load: Load): number {
+  const wanted = loadKey(load);
+  const at = loads.findIndex((known) => loadKey(known) === wanted);
+  return at >= 0 ? at : loads.push(load) - 1;
+}
+
+function loadKey(load: Load): string {
+  const guards = load.guards.map((guard) => `${key(guard.index)}<${guard.size}`);
+  const otherwise = guards.length > 0 ? load.otherwise : "";
+  return `${load.buffer}[${load.index.map(key).join()}]${guards.join("&")}:${otherwise}`;
+}
+
+/** An index expression as a float scalar. Quotients are taken half a step up, so that inexact division cannot round down. */
+export function affineScalar(e: Affine): Scalar {
+  const quotient = (of: Affine, by: number): Scalar =>
+    unary("floor", binary("div", binary("add", affineScalar(of), num(0.5)), num(by)));
+  return e.terms.reduce<Scalar>((sum, { coefficient, atom }) => {
+    let value: Scalar;
+    if (atom.kind === "axis") value = { kind: "axis", axis: atom.axis };
+    else if (atom.kind === "div") value = quotient(atom.of, atom.by);
+    else value = binary("sub", affineScalar(atom.of), binary("mul", quotient(atom.of, atom.by), num(atom.by)));
+    return binary("add", sum, binary("mul", value, num(coefficient)));
+  }, num(e.constant));
+}
+
+// ------------------------------------------------------------------------------------------------------- canonical form
+
+/** The same kernel over other axes: axis i becomes `replacements[i]`, an expression in `axes`. */
+export function reindex(kernel: Kernel, axes: readonly Axis[], replacements: readonly Affine[]): Kernel {
+  const sizes = axes.map((a) => a.size);
+  const index = (parts: readonly Affine[]): Affine[] => parts.map((part) => substitute(part, replacements, sizes));
+  const guards = (all: readonly Guard[]): Guard[] =>
+    all
+      .map((guard) => ({ index: substitute(guard.index, replacements, sizes), size: guard.size }))
+      .filter((guard) => !alwaysHolds(guard, sizes));
+  const scalar = (value: Scalar): Scalar =>
+    rewriteScalar(value, {
+      load: (at) => ({ kind: "load", index: at }),
+      state: (at) => ({ kind: "state", index: at }),
+      axis: (at) => affineScalar(replacements[at] ?? constant(0)),
+    });
+  return {
+    ...kernel,
+    axes,
+    loads: kernel.loads.map((load) => ({ ...load, index: index(load.index), guards: guards(load.guards) })),
+    body: kernel.body.map(scalar),
+    stores: kernel.stores.map((store) => ({
+      ...store,
+      index: index(store.index),
+      guards: guards(store.guards),
+      value: scalar(store.value),
+    })),
+  };
+}
+
+function alwaysHolds(guard: Guard, sizes: readonly number[]): boolean {
+  const { min, max } = bounds(guard.index, sizes);
+  return min >= 0 && max < guard.size;
+}
+
+/** The canonical form (see the top of this file). */
+export function canonical(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
+  return order(splitAxes(dropUnitAxes(kernel), buffers), buffers);
+}
+
+function dropUnitAxes(kernel: Kernel): Kernel {
+  const kept = kernel.axes.filter((a) => a.size !== 1);
+  const replacements = kernel.axes.map((a) => (a.size === 1 ? constant(0) : axis(kept.indexOf(a))));
+  return reindex(kernel, kept, replacements);
+}
+
+/** Splits axes (a = k·a₁ + a₀) as long as that removes a division or remainder from an address. */
+function splitAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
+  const radices = kernel.axes.map((a, at) => radicesOf(kernel, buffers, at, a.size));
+  if (radices.every((parts) => parts.length === 1)) return kernel;
+  const axes: Axis[] = [];
+  const replacements = kernel.axes.map((a, at) => {
+    const parts = radices[at] ?? [a.size];
+    let whole = constant(0);
+    parts.forEach((size, part) => {
+      const name = uniqueName(parts.length > 1 ? `${a.name}${parts.length - 1 - part}` : a.name, axes);
+      axes.push({ name, size });
+      whole = add(scale(whole, size), axis(axes.length - 1));
+    });
+    return whole;
+  });
+  return reindex(kernel, axes, replacements);
+}
+
+/** The extents, outermost first, that the divisions of an axis found in the kernel's addresses cut it into. */
+function radicesOf(kernel: Kernel, buffers: readonly Buffer[], at: number, size: number): readonly number[] {
+  const cuts = new Set<number>();
+  const collect = (e: Affine): void => {
+    for (const { atom } of e.terms) {
+      if (atom.kind === "axis") continue;
+      const step = stepOf(atom.of, at);
+      if (step === undefined) collect(atom.of);
+      else {
+        cuts.add(step);
+        cuts.add(step * atom.by);
+      }
+    }
+  };
+  for (const access of [...kernel.loads, ...kernel.stores]) collect(offsetOf(kernel, buffers, access));
+  const radices: number[] = [];
+  let inner = 1;
+  for (const cut of [...cuts].sort((a, b) => a - b)) {
+    if (cut <= inner || cut % inner !== 0 || size % cut !== 0 || cut === size) continue;
+    radices.unshift(cut / inner);
+    inner = cut;
+  }
+  radices.unshift(size / inner);
+  return radices;
+}
+
+/** k if `e` is ⌊axis/k⌋ (1 for the axis itself), else undefined. */
+function stepOf(e: Affine, at: number): number | undefined {
+  const [term] = e.terms;
+  if (term === undefined || e.terms.length !== 1 || term.coefficient !== 1 || e.constant !== 0) return undefined;
+  if (term.atom.kind === "axis") return term.atom.axis === at ? 1 : undefined;
+  return term.atom.kind === "div" && stepOf(term.atom.of, at) === 1 ? term.atom.by : undefined;
+}
+
+/** Output axes by falling stride in the first store, then reduction axes by falling stride in the first load. */
+function order(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
+  const [store] = kernel.stores;
+  const [load] = kernel.loads;
+  if (store === undefined) throw new Error(`internal: ${kernel.name} stores nothing`);
+  const outputs = byStride(outputAxes(kernel), offsetOf(kernel, buffers, store));
+  const reduced = reductionAxes(kernel);
+  const order = [...outputs, ...(load === undefined ? reduced : byStride(reduced, offsetOf(kernel, buffers, load)))];
+  if (order.every((from, to) => from === to)) return kernel;
+  const axes = order.map((from) => kernel.axes[from] ?? { name: "", size: 0 });
+  return reindex(
+    kernel,
+    axes,
+    kernel.axes.map((_, from) => axis(order.indexOf(from))),
+  );
+}
+
+function byStride(axes: readonly number[], address: Affine): readonly number[] {
+  const strides = new Map(axes.map((at) => [at, strideOf(address, at)]));
+  if ([...strides.values()].includes(undefined)) return axes;
+  return [...axes].sort((a, b) => Math.abs(strides.get(b) ?? 0) - Math.abs(strides.get(a) ?? 0) || a - b);
+}
+
+/** How the dimensions of a value lie in memory, outermost first; undefined if its address is not linear. */
+export function memoryOrder(view: View, buffers: readonly Buffer[]): readonly number[] | undefined {
+  const address = offset(bufferAt(buffers, view.buffer), view.index, view.shape);
+  const dims = view.shape.map((_, d) => d);
+  return dims.some((d) => strideOf(address, d) === undefined) ? undefined : byStride(dims, address);
+}

@@ -1,0 +1,180 @@
+/**
+ * The oracle: runs loops in f64, one iteration after another, with no schedule.
+ *
+ * It shares nothing with the back ends but the loops and the scalar table. Each kernel is written out as the plain nest
+ * it stands for, in JavaScript, and called: the text is the definition of what a kernel means, and a compiled nest runs
+ * tens of millions of iterations a second where walking expressions would run one. The text is made of numbers and
+ * names from this file only.
+ */
+import { BINARY, type BinaryFn, COMPARE, UNARY } from "../scalar.ts";
+import { axisSizes, bufferAt, loadAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
+import { elementCount } from "./layout.ts";
+import type { Affine, Buffer, Guard, Kernel, Loops, Scalar } from "./loops.ts";
+import { REDUCERS } from "./reducers.ts";
+
+/**
+ * Runs the load program and the run program.
+ * @param inputs row-major values of every input, by name
+ * @param params row-major values of every parameter, whole, by path
+ * @returns row-major values of every output, by name
+ */
+export function interpret(
+  loops: Loops,
+  inputs: ReadonlyMap<string, Float64Array>,
+  params: ReadonlyMap<string, Float64Array>,
+): Map<string, Float64Array> {
+  const memory = loops.buffers.map((buffer) => new Float64Array(elementCount(buffer)).fill(Number.NaN));
+  for (const { name, buffer } of loops.inputs) fill(memory, bufferAt(loops.buffers, buffer), need(inputs, name));
+  for (const step of loops.load) {
+    if (step.kind === "kernel") runKernel(step.kernel, loops.buffers, memory);
+    else {
+      const buffer = bufferAt(loops.buffers, step.buffer);
+      if (buffer.param === undefined) throw new Error(`internal: ${buffer.name} is no parameter`);
+      const { path, rows, shape } = buffer.param;
+      const whole = need(params, path);
+      const row = whole.length / (shape[0] ?? 1);
+      fill(memory, buffer, rows === undefined ? whole : whole.subarray(rows.start * row, rows.end * row));
+    }
+  }
+  for (const kernel of loops.run) runKernel(kernel, loops.buffers, memory);
+  return new Map(loops.outputs.map(({ name, buffer }) => [name, at(memory, buffer)]));
+}
+
+function need(values: ReadonlyMap<string, Float64Array>, name: string): Float64Array {
+  const value = values.get(name);
+  if (value === undefined) throw new Error(`internal: no value for ${name}`);
+  return value;
+}
+
+function at(memory: readonly Float64Array[], id: number): Float64Array {
+  const array = memory[id];
+  if (array === undefined) throw new Error(`internal: no memory for buffer ${id}`);
+  return array;
+}
+
+function fill(memory: readonly Float64Array[], buffer: Buffer, values: Float64Array): void {
+  const into = at(memory, buffer.id);
+  if (into.length !== values.length) {
+    throw new Error(`internal: ${buffer.name} takes ${into.length} values, not ${values.length}`);
+  }
+  into.set(values);
+}
+
+// ------------------------------------------------------------------------------------------------------------- one nest
+
+const FUNCTIONS = {
+  u: Object.fromEntries(Object.entries(UNARY).map(([name, row]) => [name, row.value])),
+  b: Object.fromEntries(Object.entries(BINARY).map(([name, row]) => [name, row.value])),
+  c: Object.fromEntries(Object.entries(COMPARE).map(([name, row]) => [name, row.value])),
+};
+
+function runKernel(kernel: Kernel, buffers: readonly Buffer[], memory: readonly Float64Array[]): void {
+  const used = kernel.loads.map((load) => at(memory, load.buffer));
+  const stored = kernel.stores.map((store) => at(memory, store.buffer));
+  // Compiled because a nest of 2·10⁷ iterations is too slow to walk; see the top of this file.
+  const run = new Function("L", "S", "F", nestText(kernel, buffers));
+  run(used, stored, FUNCTIONS);
+}
+
+/** The body of a function of L (arrays by load), S (arrays by store) and F (the scalar table). */
+function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
+  const sizes = axisSizes(kernel);
+  const loops = (axes: readonly number[], body: readonly string[]): readonly string[] =>
+    axes.reduceRight<readonly string[]>(
+      (inner, a) => [`for (let a${a} = 0; a${a} < ${sizes[a]}; a${a}++) {`, ...inner, "}"],
+      body,
+    );
+  const load = (i: number): string => {
+    const access = loadAt(kernel, i);
+    const value = `L${i}[${affineText(offsetOf(kernel, buffers, access))}]`;
+    return access.guards.length === 0 ? value : `(${guardText(access.guards)} ? ${value} : ${access.otherwise})`;
+  };
+  const state = (i: number): string => `s${i}`;
+
+  const stores = kernel.stores.flatMap((store, i) => {
+    const { lines, results } = scalarText([store.value], `w${i}_`, load, state);
+    const write = `S${i}[${affineText(offsetOf(kernel, buffers, store))}] = ${results[0]};`;
+    return [...lines, store.guards.length === 0 ? write : `if (${guardText(store.guards)}) { ${write} }`];
+  });
+  const reduction: string[] = [];
+  if (kernel.reduce !== undefined) {
+    const { init, step } = REDUCERS[kernel.reduce];
+    const operands = scalarText(kernel.body, "x", load, state);
+    const next = scalarText(step, "t", (i) => operands.results[i] ?? "undefined", state);
+    const update = next.results.map((result, i) => `const n${i} = ${result};`);
+    reduction.push(
+      ...init.map((value, i) => `let s${i} = ${value};`),
+      ...loops(reductionAxes(kernel), [
+        ...operands.lines,
+        ...next.lines,
+        ...update,
+        ...update.map((_, i) => `s${i} = n${i};`),
+      ]),
+    );
+  }
+  return [
+    ...kernel.loads.map((_, i) => `const L${i} = L[${i}];`),
+    ...kernel.stores.map((_, i) => `const S${i} = S[${i}];`),
+    ...loops(outputAxes(kernel), [...reduction, ...stores]),
+  ].join("\n");
+}
+
+function affineText(e: Affine): string {
+  const terms = e.terms.map(({ coefficient, atom }) => {
+    if (atom.kind === "axis") return `${coefficient} * a${atom.axis}`;
+    const of = affineText(atom.of);
+    const quotient = `Math.floor((${of}) / ${atom.by})`;
+    return `${coefficient} * ${atom.kind === "div" ? quotient : `((${of}) - ${atom.by} * ${quotient})`}`;
+  });
+  return [...terms, String(e.constant)].join(" + ");
+}
+
+function guardText(guards: readonly Guard[]): string {
+  return guards.map(({ index, size }) => `${affineText(index)} >= 0 && ${affineText(index)} < ${size}`).join(" && ");
+}
+
+const OPERATORS: Readonly<Partial<Record<BinaryFn, string>>> = { add: "+", sub: "-", mul: "*", div: "/" };
+
+/** One constant for every distinct operation, named with `prefix`, and the text of each scalar. */
+function scalarText(
+  scalars: readonly Scalar[],
+  prefix: string,
+  load: (i: number) => string,
+  state: (i: number) => string,
+): { readonly lines: readonly string[]; readonly results: readonly string[] } {
+  const lines: string[] = [];
+  const known = new Map<Scalar, string>();
+  const name = (value: string): string => {
+    const constant = `${prefix}${lines.length}`;
+    lines.push(`const ${constant} = ${value};`);
+    return constant;
+  };
+  const text = (s: Scalar): string => {
+    const result = known.get(s) ?? write(s);
+    known.set(s, result);
+    return result;
+  };
+  const write = (s: Scalar): string => {
+    switch (s.kind) {
+      case "const":
+        return `(${s.value})`;
+      case "load":
+        return load(s.index);
+      case "state":
+        return state(s.index);
+      case "axis":
+        return `a${s.axis}`;
+      case "unary":
+        return name(`F.u.${s.fn}(${text(s.value)})`);
+      case "binary": {
+        const [left, right, operator] = [text(s.left), text(s.right), OPERATORS[s.fn]];
+        return name(operator === undefined ? `F.b.${s.fn}(${left}, ${right})` : `${left} ${operator} ${right}`);
+      }
+      case "select":
+        return name(`F.c.${s.compare}(${text(s.left)}, ${text(s.right)}) ? ${text(s.then)} : ${text(s.otherwise)}`);
+      default:
+        return s satisfies never;
+    }
+  };
+  return { results: scalars.map(text), lines };
+}

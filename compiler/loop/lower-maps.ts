@@ -1,0 +1,175 @@
+/**
+ * Lowering of what works element by element, of movements, and of the leaves of a graph.
+ *
+ * Movements (reshape, permute, slice) only compose views. An elementwise operator is one MAP kernel over the shape of its
+ * result, laid out as its first operand of that shape is, so that fusion finds equal index maps on both sides.
+ */
+import type { GraphNode, NodeOf } from "../graph/graph.ts";
+import { binary, LOWEST, num, select, unary } from "../scalar.ts";
+import { isKnown } from "../size.ts";
+import { add, axis, constant } from "./affine.ts";
+import {
+  affineScalar,
+  type Builder,
+  kernelBuilder,
+  remap,
+  reshapeValue,
+  type Value,
+  type View,
+  viewOf,
+} from "./build.ts";
+import {
+  axisNames,
+  broadcastIndex,
+  type Context,
+  entry,
+  knownShape,
+  type Lowering,
+  layersOf,
+  nameOf,
+  operand,
+} from "./context.ts";
+import type { Affine, Scalar } from "./loops.ts";
+
+/**
+ * One kernel over the shape of `node`: `fn` takes the loaded operands, broadcast to that shape, to the element. Operands
+ * that are all literals give a literal and no kernel.
+ */
+export function mapKernel(
+  node: GraphNode,
+  context: Context,
+  label: string,
+  operands: readonly GraphNode[],
+  fn: (loaded: readonly [Scalar, ...Scalar[]], builder: Builder, index: readonly Affine[]) => Scalar,
+): Value {
+  const shape = knownShape(node);
+  const values = operands.map(context.value);
+  const builder = kernelBuilder(context.buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(shape.length), d), size));
+  const [first, ...others] = operands.map((input, i) =>
+    builder.load(entry(values, i), broadcastIndex(knownShape(input), index)),
+  );
+  if (first === undefined) throw new Error(`internal: ${node.op} without operands`);
+  const result = fn([first, ...others], builder, index);
+  if (result.kind === "const") return { kind: "literal", value: result.value };
+  const name = nameOf(node, label);
+  const like = values.find((value): value is View => value.kind === "view" && sameShape(value.shape, shape));
+  const out = context.allocate({
+    name,
+    shape,
+    dtype: node.dtype,
+    from: node.inputs.map(context.value),
+    ...(like === undefined ? {} : { like }),
+  });
+  builder.store(out, index, result);
+  context.emit(builder.finish({ name, layers: layersOf(node) }));
+  return viewOf(out);
+}
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, d) => size === b[d]);
+}
+
+// ----------------------------------------------------------------------------------------------------------- elementwise
+
+export const lowerUnary: Lowering<"unary"> = (node, context) =>
+  mapKernel(node, context, node.attrs.fn, [operand(node, 0)], ([x]) => unary(node.attrs.fn, x));
+
+export const lowerBinary: Lowering<"binary"> = (node, context) => {
+  const { fn } = node.attrs;
+  const [left, right] = [operand(node, 0), operand(node, 1)];
+  const against = context.value(right);
+  const relu = fn === "max" && against.kind === "literal" && against.value === 0;
+  return mapKernel(node, context, relu ? "relu" : fn, [left, right], ([l, r]) => binary(fn, l, r ?? num(0)));
+};
+
+/** (x - mean)/√(var + eps) · weight + bias, with stored statistics; what folding into weights has left over. */
+export const lowerBatchNorm: Lowering<"batch_norm"> = (node, context) =>
+  mapKernel(node, context, "batch_norm", [operand(node, 0)], ([x], builder, index) => {
+    const channel = [entry(index, 1)];
+    const [weight, bias, mean, variance] = [1, 2, 3, 4].map((at) =>
+      builder.load(context.value(operand(node, at)), channel),
+    );
+    if (weight === undefined || bias === undefined || mean === undefined || variance === undefined) {
+      throw new Error("internal: batch_norm takes five inputs");
+    }
+    const factor = binary("mul", weight, unary("rsqrt", binary("add", variance, num(node.attrs.eps))));
+    return binary("add", binary("mul", binary("sub", x, mean), factor), bias);
+  });
+
+/** Column s of row t is masked (LOWEST) where s > t. */
+export const lowerCausalMask: Lowering<"causal_mask"> = (node, context) =>
+  mapKernel(node, context, "causal_mask", [operand(node, 0)], ([x], _, index) => {
+    const row = affineScalar(entry(index, index.length - 2));
+    const column = affineScalar(entry(index, index.length - 1));
+    return select("le", column, row, x, num(LOWEST));
+  });
+
+/** A copy into a buffer of the new type, which is where rounding happens. */
+export const lowerCast: Lowering<"cast"> = (node, context) => {
+  const x = operand(node, 0);
+  return x.dtype === node.dtype ? context.value(x) : mapKernel(node, context, "cast", [x], ([value]) => value);
+};
+
+/** Dropout outside training, detach: nothing. */
+export function lowerIdentity(node: NodeOf<"dropout"> | NodeOf<"detach">, context: Context): Value {
+  return context.value(operand(node, 0));
+}
+
+// ------------------------------------------------------------------------------------------------------------- movements
+
+export const lowerReshape: Lowering<"reshape"> = (node, context) =>
+  reshapeValue(context.value(operand(node, 0)), knownShape(node));
+
+export const lowerPermute: Lowering<"permute"> = (node, context) => {
+  const { order } = node.attrs;
+  const inner = order.map((_, d) => axis(order.indexOf(d)));
+  return remap(context.value(operand(node, 0)), knownShape(node), inner);
+};
+
+export const lowerSlice: Lowering<"slice"> = (node, context) => {
+  const { axis: along, start } = node.attrs;
+  if (!isKnown(start)) throw new Error("internal: a slice starts at an unknown place");
+  const shape = knownShape(node);
+  const inner = shape.map((_, d) => (d === along ? add(axis(d), constant(start)) : axis(d)));
+  return remap(context.value(operand(node, 0)), shape, inner);
+};
+
+/** One kernel for each part, writing its own slice of the result. */
+export const lowerConcat: Lowering<"concat"> = (node, context) => {
+  const along = node.attrs.axis;
+  const values = node.inputs.map(context.value);
+  const first = values.find((value): value is View => value.kind === "view");
+  const name = nameOf(node, "concat");
+  const out = context.allocate({
+    name,
+    shape: knownShape(node),
+    dtype: node.dtype,
+    from: values,
+    ...(first === undefined ? {} : { like: first }),
+  });
+  let start = 0;
+  node.inputs.forEach((input, part) => {
+    const shape = knownShape(input);
+    const builder = kernelBuilder(context.buffers);
+    const index = shape.map((size, d) => builder.axis(entry(axisNames(shape.length), d), size));
+    const value = builder.load(entry(values, part), index);
+    const at = start;
+    builder.store(
+      out,
+      index.map((i, d) => (d === along ? add(i, constant(at)) : i)),
+      value,
+    );
+    context.emit(builder.finish({ name: `${name}.${part}`, layers: layersOf(node) }));
+    start += entry(shape, along);
+  });
+  return viewOf(out);
+};
+
+// ---------------------------------------------------------------------------------------------------------------- leaves
+
+export const lowerInput: Lowering<"input"> = (node, context) => viewOf(context.input(node.attrs.name, node));
+
+export const lowerParam: Lowering<"param"> = (node, context) => viewOf(context.param(node));
+
+export const lowerConstant: Lowering<"constant"> = (node) => ({ kind: "literal", value: node.attrs.value });

@@ -1,0 +1,232 @@
+/**
+ * From the graph to loops.
+ *
+ * In: an L1 graph whose sizes are all numbers. Out: the load program, which runs once when the weights arrive, and the
+ * run program. Every node is lowered by its row of the operator table; a kernel that reads nothing but parameters and
+ * constants goes to the load program by itself. Then over-long parameters are split, the right operands of contractions
+ * packed for the target, and kernels fused.
+ */
+import type { Graph, GraphNode, OpName } from "../graph/graph.ts";
+import { bufferAt } from "./access.ts";
+import { axis, equal } from "./affine.ts";
+import { kernelBuilder, memoryOrder, type Value, type View } from "./build.ts";
+import { axisNames, type Context, entry, knownShape, type Lowering } from "./context.ts";
+import { byteSize, CHANNELS_LAST, rowMajor } from "./layout.ts";
+import type { Buffer, Kernel, Layout, LoadStep, Loops } from "./loops.ts";
+import {
+  lowerBatchNorm,
+  lowerBinary,
+  lowerCast,
+  lowerCausalMask,
+  lowerConcat,
+  lowerConstant,
+  lowerIdentity,
+  lowerInput,
+  lowerParam,
+  lowerPermute,
+  lowerReshape,
+  lowerSlice,
+  lowerUnary,
+} from "./lower-maps.ts";
+import { lowerConv2d, lowerLinear, lowerMatmul } from "./lower-products.ts";
+import { lowerAvgPool2d, lowerLayerNorm, lowerMaxPool2d, lowerReduce, lowerSoftmax } from "./lower-reductions.ts";
+
+const LOWERINGS: { readonly [K in OpName]: Lowering<K> } = {
+  input: lowerInput,
+  param: lowerParam,
+  constant: lowerConstant,
+  conv2d: lowerConv2d,
+  linear: lowerLinear,
+  matmul: lowerMatmul,
+  max_pool2d: lowerMaxPool2d,
+  avg_pool2d: lowerAvgPool2d,
+  softmax: lowerSoftmax,
+  batch_norm: lowerBatchNorm,
+  layer_norm: lowerLayerNorm,
+  reduce: lowerReduce,
+  unary: lowerUnary,
+  binary: lowerBinary,
+  reshape: lowerReshape,
+  permute: lowerPermute,
+  concat: lowerConcat,
+  slice: lowerSlice,
+  dropout: lowerIdentity,
+  causal_mask: lowerCausalMask,
+  detach: lowerIdentity,
+  cast: lowerCast,
+};
+
+export interface LowerOptions {
+  /** Columns of a panel of packed weights: 8 for WASM, more than any N for a plain K×N matrix, 0 to pack nothing. */
+  readonly panelWidth: number;
+  /** Largest buffer the target binds, in bytes; longer parameters are split by rows. */
+  readonly maxBufferBytes: number;
+  readonly fuse: boolean;
+}
+
+/** Loops of which kernels are still in one list; a kernel that reads only constants belongs to the load program. */
+export interface Draft {
+  readonly name: string;
+  readonly buffers: readonly Buffer[];
+  readonly load: readonly Kernel[];
+  readonly run: readonly Kernel[];
+  readonly inputs: Loops["inputs"];
+  readonly outputs: Loops["outputs"];
+}
+
+/** The loops of a graph. Throws on an internal inconsistency only: a checked graph with known sizes always lowers. */
+export function lowerGraph(graph: Graph, _options: LowerOptions): Loops {
+  return finish(draftOf(graph));
+}
+
+// ---------------------------------------------------------------------------------------------------------------- nodes
+
+function draftOf(graph: Graph): Draft {
+  const buffers: Buffer[] = [];
+  const load: Kernel[] = [];
+  const run: Kernel[] = [];
+  const values: Value[] = [];
+
+  const addBuffer = (buffer: Omit<Buffer, "id">): Buffer => {
+    const added = { id: buffers.length, ...buffer };
+    buffers.push(added);
+    return added;
+  };
+  const constantBuffer = (id: number): boolean => {
+    const { role } = bufferAt(buffers, id);
+    return role === "param" || role === "constant";
+  };
+  const context: Context = {
+    buffers,
+    value: (node) => entry(values, node.id),
+    allocate: ({ name, shape, dtype, from, like }) => {
+      const fixed = from.every((value) => value.kind === "literal" || constantBuffer(value.buffer));
+      const layout = fixed || like === undefined ? rowMajor(shape.length) : layoutLike(shape, like, buffers);
+      return addBuffer({ name, shape, dtype, layout, role: fixed ? "constant" : "activation" });
+    },
+    input: (name, type) => {
+      const shape = knownShape(type);
+      return addBuffer({ name, shape, dtype: type.dtype, layout: rowMajor(shape.length), role: "input" });
+    },
+    param: (node) => {
+      const { path, init } = node.attrs;
+      const shape = knownShape(node);
+      const layout = rowMajor(shape.length);
+      return addBuffer({ name: path, shape, dtype: node.dtype, layout, role: "param", param: { path, shape, init } });
+    },
+    emit: (kernel) => {
+      const fixed = kernel.stores.every((store) => constantBuffer(store.buffer));
+      (fixed ? load : run).push(kernel);
+    },
+  };
+  for (const node of graph.nodes) values.push(lowerNode(node, context));
+
+  const outputs = graph.outputs.map(({ name, node }) => ({
+    name,
+    buffer: outputBuffer(name, node, context, buffers, run),
+  }));
+  const inputs = graph.inputs.map((node) => {
+    const value = entry(values, node.id);
+    if (value.kind !== "view") throw new Error(`internal: input ${node.attrs.name} is no buffer`);
+    return { name: node.attrs.name, buffer: value.buffer };
+  });
+  return { name: graph.name, buffers, load, run, inputs, outputs };
+}
+
+/** The compiler cannot see that the row chosen by `node.op` takes `node`; the table's type is what ensures it. */
+function lowerNode<K extends OpName>(node: GraphNode & { readonly op: K }, context: Context): Value {
+  const lowering: (node: never, context: Context) => Value = LOWERINGS[node.op];
+  return lowering(node as never, context);
+}
+
+function layoutLike(shape: readonly number[], like: "channels-last" | View, buffers: readonly Buffer[]): Layout {
+  const fallback = shape.length === 4 ? CHANNELS_LAST : rowMajor(shape.length);
+  if (like === "channels-last") return fallback;
+  // What the caller wrote row-major says nothing about what is best here.
+  if (bufferAt(buffers, like.buffer).role !== "activation") return fallback;
+  const order = memoryOrder(like, buffers);
+  return order === undefined ? fallback : { kind: "rows", order };
+}
+
+/** The buffer in which the caller finds an output: the one that holds the value if it is row-major, else a copy. */
+function outputBuffer(name: string, node: GraphNode, context: Context, buffers: Buffer[], run: Kernel[]): number {
+  const value = context.value(node);
+  const shape = knownShape(node);
+  const layout = rowMajor(shape.length);
+  if (value.kind === "view") {
+    const held = bufferAt(buffers, value.buffer);
+    if (held.role === "activation" && isWhole(value, held) && isDense(held)) {
+      buffers[held.id] = { ...held, role: "output", layout };
+      return held.id;
+    }
+  }
+  const builder = kernelBuilder(buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(shape.length), d), size));
+  const copy: Buffer = { id: buffers.length, name, shape, dtype: node.dtype, layout, role: "output" };
+  buffers.push(copy);
+  builder.store(copy, index, builder.load(value, index));
+  run.push(builder.finish({ name: `output.${name}`, layers: [] }));
+  return copy.id;
+}
+
+/** Whether the view is the buffer itself. */
+function isWhole(view: View, buffer: Buffer): boolean {
+  return view.shape.length === buffer.shape.length && view.index.every((part, d) => equal(part, axis(d)));
+}
+
+/** Whether the buffer's elements lie row-major, whatever its layout is called. */
+function isDense({ shape, layout }: Buffer): boolean {
+  if (layout.kind !== "rows") return false;
+  const long = layout.order.filter((d) => (shape[d] ?? 1) > 1);
+  return long.every((d, i) => i === 0 || d > (long[i - 1] ?? 0));
+}
+
+// --------------------------------------------------------------------------------------------------------------- finish
+
+/** Drops what nothing uses, numbers the buffers anew, and uploads each parameter just before its first use. */
+export function finish(draft: Draft): Loops {
+  const used = new Set([...draft.inputs, ...draft.outputs].map((port) => port.buffer));
+  for (const kernel of [...draft.load, ...draft.run]) {
+    for (const access of [...kernel.loads, ...kernel.stores]) used.add(access.buffer);
+  }
+  const kept = draft.buffers.filter((buffer) => used.has(buffer.id));
+  const number = new Map(kept.map((buffer, id) => [buffer.id, id]));
+  const renumber = <T extends { readonly buffer: number }>(item: T): T => ({
+    ...item,
+    buffer: number.get(item.buffer) ?? 0,
+  });
+  const kernel = (k: Kernel): Kernel => ({ ...k, loads: k.loads.map(renumber), stores: k.stores.map(renumber) });
+  const buffers = kept.map((buffer, id) => ({ ...buffer, id }));
+  const run = draft.run.map(kernel);
+  return {
+    name: draft.name,
+    buffers,
+    load: withUploads(draft.load.map(kernel), run, buffers),
+    run,
+    inputs: draft.inputs.map(renumber),
+    outputs: draft.outputs.map(renumber),
+  };
+}
+
+function withUploads(load: readonly Kernel[], run: readonly Kernel[], buffers: readonly Buffer[]): readonly LoadStep[] {
+  const steps: LoadStep[] = [];
+  const uploaded = new Set<number>();
+  const upload = (kernel: Kernel): void => {
+    for (const { buffer } of kernel.loads) {
+      if (bufferAt(buffers, buffer).role !== "param" || uploaded.has(buffer)) continue;
+      uploaded.add(buffer);
+      steps.push({ kind: "upload", buffer });
+    }
+  };
+  for (const kernel of load) {
+    upload(kernel);
+    steps.push({ kind: "kernel", kernel });
+  }
+  run.forEach(upload);
+  return steps;
+}
+
+/** Buffers longer than the target can bind, longest first; a program with any of them cannot run there. */
+export function oversizedBuffers(loops: Loops, maxBufferBytes: number): readonly Buffer[] {
+  return loops.buffers.filter((buffer) => byteSize(buffer) > maxBufferBytes).sort((a, b) => byteSize(b) - byteSize(a));
+}
