@@ -4,15 +4,21 @@
  * WASM has no instruction beyond the square root, so a module that needs `exp` carries its own. Each function here is
  * one WASM function on vectors of four floats, added to a module only when a kernel uses it. Relative errors stay near
  * 2e-7 (test/wasm/math.test.ts measures them); infinities, NaN, zero and subnormal results come out as in IEEE 754.
- * Polynomials are those of the Cephes library (Moshier 1989, `single/expf.c`, `logf.c`, `sinf.c`, `tanhf.c`), and
- * Abramowitz and Stegun 7.1.5 and 7.1.26-like fits for `erf`; `pow` and the argument reduction of `sin` and `cos`
+ * Polynomials are those of the Cephes library (Moshier 1989, `single/expf.c`, `logf.c`, `sinf.c`, `tanhf.c`); `pow` and the argument reduction of `sin` and `cos`
  * work in double precision, because single precision would lose digits there.
  */
 import type { UnaryFn } from "../scalar.ts";
 import { type Code, i32Const, indexed, plain, shuffle, v128Const, type WasmFunction } from "./wasm-encoder.ts";
 
 /** Functions that need a helper; `pow` takes two vectors, the others one. */
-export type MathFn = Extract<UnaryFn, "exp" | "log" | "sin" | "cos" | "tanh" | "sigmoid" | "erf"> | "pow";
+export type MathFn = Extract<UnaryFn, "exp" | "log" | "sin" | "cos" | "tanh" | "sigmoid"> | "pow";
+
+const UNARY_MATH: readonly string[] = ["exp", "log", "sin", "cos", "tanh", "sigmoid"] satisfies MathFn[];
+
+/** Whether a unary function has a helper here. */
+export function isMathFn(fn: UnaryFn): fn is Exclude<MathFn, "pow"> {
+  return UNARY_MATH.includes(fn);
+}
 
 /** Finds (and so adds) the index of another helper. */
 type Helper = (fn: MathFn) => number;
@@ -215,35 +221,6 @@ function sigmoid(helper: Helper): WasmFunction {
   return unaryFunction(0, div(f32(1), add(f32(1), [...op("f32x4.neg", get(0)), ...indexed("call", helper("exp"))])));
 }
 
-/** Maclaurin's series below 1 (Abramowitz and Stegun 7.1.5), else 1 - e^-x² t P(t), t = 1/(1 + px) (7.1.26's form). */
-function erf(helper: Helper): WasmFunction {
-  const [x, size, z, t] = [0, 1, 2, 3];
-  // (2/√π) Σ (-1)^n z^n / (n! (2n + 1)), to n = 10: below 2e-9 at z = 1.
-  const series: number[] = [];
-  for (let n = 0, factorial = 1; n <= 10; n++, factorial *= n)
-    series.unshift(((2 / Math.sqrt(Math.PI)) * (n % 2 === 0 ? 1 : -1)) / (factorial * (2 * n + 1)));
-  return unaryFunction(3, [
-    ...set(size, op("f32x4.abs", get(x))),
-    ...set(z, mul(get(x), get(x))),
-    ...set(t, div(f32(1), add(f32(1), mul(f32(0.3275911), get(size))))),
-    ...pick(
-      mul(polynomial(z, series), get(x)),
-      op(
-        "v128.or",
-        sub(
-          f32(1),
-          mul(mul(polynomial(t, [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592]), get(t)), [
-            ...op("f32x4.neg", get(z)),
-            ...indexed("call", helper("exp")),
-          ]),
-        ),
-        op("v128.and", get(x), SIGN),
-      ),
-      op("f32x4.lt", get(size), f32(1)),
-    ),
-  ]);
-}
-
 /**
  * x^y = 2^(y log2 x), in double precision, two lanes at a time; a negative x needs an integral y.
  */
@@ -327,8 +304,6 @@ export function mathFunction(fn: MathFn, helper: Helper): WasmFunction {
       return tanh(helper);
     case "sigmoid":
       return sigmoid(helper);
-    case "erf":
-      return erf(helper);
     case "pow":
       return pow();
     default:

@@ -27,7 +27,7 @@ import {
   v128Const,
   type WasmFunction,
 } from "./wasm-encoder.ts";
-import { type MathFn, mathFunction } from "./wasm-math.ts";
+import { isMathFn, type MathFn, mathFunction } from "./wasm-math.ts";
 
 /** How a value of an L3 type is held. A boolean vector (`lanes`) is a mask of all ones or all zeros in each lane. */
 const HELD: Record<Type, ValueType> = { i32: "i32", f32: "f32", vec4: "v128", bool: "i32" };
@@ -352,7 +352,8 @@ class Body {
       const one: Expr = { kind: "const", type: "f32", value: 1 };
       const root: Expr = { kind: "unary", type, fn: "sqrt", value };
       this.binary("div", type, type === "vec4" ? { kind: "splat", type: "vec4", value: one } : one, root);
-    } else this.widened(type, [value], () => this.put(indexed("call", this.helper(fn as MathFn))));
+    } else if (isMathFn(fn)) this.widened(type, [value], () => this.put(indexed("call", this.helper(fn))));
+    else throw new Error(`internal: ${fn} is composed of other functions before it reaches a kernel`);
   }
 
   private binary(fn: BinaryFn, type: "f32" | "vec4", left: Expr, right: Expr): void {
