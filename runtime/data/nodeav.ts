@@ -179,7 +179,7 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
       for (const packet of demuxer.packetsSync(stream.index)) {
         if (packet === null) break;
         const stamp = packet.pts === noPts ? packet.dts : packet.pts;
-        timed &&= stamp !== noPts;
+        timed &&= packet.pts !== noPts;
         const pts = seconds(stamp, stream);
         if (packet.isKeyframe) keys.push({ number: packets, pts });
         if ((packet.flags & discard) === 0) line.push(pts);
@@ -275,27 +275,30 @@ export function readWithNodeAv(
 ): Promise<ClipFacts | DataError | undefined> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(program, { eval: true, workerData: { module: url, job: { path, windows } } });
-    const finish = (result: ClipFacts | DataError | undefined): void => {
-      resolve(result);
-      void worker.terminate();
-    };
+    let result: ClipFacts | DataError | undefined;
     worker.on("message", (message: Message) => {
       switch (message.kind) {
         case "frame":
           return take(message.window, message.frame);
         case "done":
-          return finish({ ...message, kind: "facts", decoder: "node-av" });
+          result = { ...message, kind: "facts", decoder: "node-av" };
+          return;
         case "short":
-          return finish(tooShort(path, message.have, message.need));
+          result = tooShort(path, message.have, message.need);
+          return;
         case "failed":
-          return finish(notDecodable(path, message.detail));
+          result = notDecodable(path, message.detail);
+          return;
         case "unavailable":
-          return finish(undefined);
+          return;
         default:
           message satisfies never;
       }
     });
     worker.on("error", reject);
-    worker.on("exit", (code) => reject(new Error(`internal: the decoding thread ended with code ${code}`)));
+    // The thread is left to end by itself: stopped in the middle of a native call, node-av takes the process down.
+    worker.on("exit", (code) =>
+      code === 0 ? resolve(result) : reject(new Error(`internal: the decoding thread ended with code ${code}`)),
+    );
   });
 }
