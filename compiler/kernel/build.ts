@@ -117,6 +117,11 @@ function truth(value: boolean): Expr {
   return { kind: "const", type: "bool", value: value ? 1 : 0 };
 }
 
+/** Whether a condition is known to hold. */
+export function alwaysTrue(e: Expr): boolean {
+  return isTruth(e, 1);
+}
+
 function isTruth(e: Expr, value: 0 | 1): boolean {
   return e.kind === "const" && e.type === "bool" && e.value === value;
 }
@@ -186,7 +191,7 @@ export function vec4(lanes: readonly [Expr, Expr, Expr, Expr]): Expr {
   return equal ? widen(first) : { kind: "vec4", type: "vec4", lanes };
 }
 
-const LANES = [0, 1, 2, 3] as const;
+export const LANES = [0, 1, 2, 3] as const;
 export type Lane = (typeof LANES)[number];
 
 /** A vec4 from a function of the lane. */

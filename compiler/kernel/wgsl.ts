@@ -4,12 +4,12 @@
  * One compute entry point `main` a kernel. Buffers are bound in order in group 0; an array of vec4 is counted in vec4 by
  * WGSL and in floats by L3, so indices are divided here, exactly where that is visible and by a shift elsewhere.
  */
+import { BINARY, UNARY } from "../scalar.ts";
 import { constantOf, quotient } from "./build.ts";
-import type { Argument, Expr, KernelProgram, LocalArray, Type } from "./ir.ts";
+import type { Argument, Expr, KernelProgram, LocalArray } from "./ir.ts";
 import { printBlock, type Syntax } from "./print.ts";
 
 const LARGEST = 3.4028234663852886e38;
-const TYPES = { i32: "i32", f32: "f32", vec4: "vec4<f32>", bool: "bool" } as const;
 
 /**
  * A literal. WGSL has none for infinities and may assume that there are none, so the largest finite float stands for
@@ -21,25 +21,6 @@ function literal(value: number): string {
   if (Math.abs(value) >= LARGEST) return `${value < 0 ? "-" : ""}${LARGEST}f`;
   const text = String(value);
   return /^-?\d+$/.test(text) ? `${text}.0` : `${text}f`;
-}
-
-/** The name in WGSL of functions that have another one here. */
-const RENAMED: Readonly<Record<string, string>> = { rsqrt: "inverseSqrt" };
-
-/** Functions that WGSL lacks or computes with overflow, written for a type T of f32 or vec4<f32>. */
-const HELPERS: Readonly<Record<string, string>> = {
-  sigmoid: "return 1.0 / (1.0 + exp(-x));",
-  // tanh of large arguments overflows where it is computed as a quotient of exponentials.
-  tanh: "return tanh(clamp(x, T(-15.0), T(15.0)));",
-  // Abramowitz and Stegun 1964, 7.1.26; |error| <= 1.5e-7.
-  erf: `let a = abs(x);
-  let t = 1.0 / (1.0 + 0.3275911 * a);
-  let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-  return sign(x) * (1.0 - p * exp(-a * a));`,
-};
-
-function helperName(fn: string, type: Type): string {
-  return `${fn}_${type}`;
 }
 
 function vec4Index(index: Expr, print: (e: Expr) => string): string {
@@ -64,10 +45,11 @@ function syntaxOf(p: KernelProgram): Syntax {
       return op === "div" ? `${left} >> ${Math.log2(by)}u` : `${left} & ${by - 1}`;
     },
     unary: (e, value) => {
-      if (e.fn === "neg") return `(-${value})`;
-      return `${e.fn in HELPERS ? helperName(e.fn, e.type) : (RENAMED[e.fn] ?? e.fn)}(${value})`;
+      const text = UNARY[e.fn].wgsl?.(value, e.type === "vec4" ? "vec4<f32>" : "f32");
+      if (text === undefined) throw new Error(`internal: ${e.fn} reached a kernel uncomposed`);
+      return text.startsWith("-") ? `(${text})` : text;
     },
-    binary: (e, left, right) => `${e.fn}(${left}, ${right})`,
+    binary: (e, left, right) => BINARY[e.fn].wgsl(left, right),
     select: (condition, then, otherwise) => `select(${otherwise}, ${then}, ${condition})`,
     splat: (value) => `vec4<f32>(${value})`,
     vec4: (lanes) => `vec4<f32>(${lanes.join(", ")})`,
@@ -96,14 +78,6 @@ function arrayType(a: Argument | LocalArray): string {
  */
 export function renderWGSL(p: KernelProgram): string {
   const body = printBlock(p.body, 1, syntaxOf(p)).join("\n");
-  const helpers = Object.entries(HELPERS).flatMap(([fn, text]) =>
-    (["f32", "vec4"] as const)
-      .filter((type) => body.includes(`${helperName(fn, type)}(`))
-      .map(
-        (type) =>
-          `fn ${helperName(fn, type)}(x: ${TYPES[type]}) -> ${TYPES[type]} {\n  ${text.replaceAll("T(", `${TYPES[type]}(`)}\n}\n`,
-      ),
-  );
   const parameters = [
     ["workgroup.", "@builtin(workgroup_id) workgroup: vec3<u32>"],
     ["local.", "@builtin(local_invocation_id) local: vec3<u32>"],
@@ -117,7 +91,6 @@ export function renderWGSL(p: KernelProgram): string {
     ...p.args.map((a, i) => `@group(0) @binding(${i}) var<storage, ${a.access}> ${a.name}: ${arrayType(a)};`),
     ...(p.locals.length === 0 ? [] : ["", ...p.locals.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
     "",
-    ...helpers,
     `@compute @workgroup_size(${p.workgroupSize.join(", ")})`,
     `fn main(${parameters.join(", ")}) {`,
     body,

@@ -1,0 +1,223 @@
+/**
+ * Plans: how a kernel runs, as data.
+ *
+ * A plan says which invocation computes what; the generators (map.ts, reduce.ts, contract.ts) turn kernel and plan into
+ * a program and decide nothing themselves. Any plan gives right results on any kernel of its schedule, only not equally
+ * fast, which is what makes plans safe to search. `choosePlan` picks one by a closed formula; a tuner may time others.
+ */
+import type { WebGPUCapability } from "../capability.ts";
+import { outputAxes, reductionAxes } from "../loop/access.ts";
+import { type Contraction, kernelClass } from "../loop/contraction.ts";
+import { product } from "../loop/layout.ts";
+import { REDUCERS } from "../loop/reducers.ts";
+import { storesVectors } from "./emit.ts";
+import { extentsOf, type Flat, laneAccess } from "./flat.ts";
+import { sideOf } from "./sides.ts";
+
+/** One invocation computes `vec` neighbours along the last axis. */
+export interface MapPlan {
+  readonly schedule: "map";
+  readonly vec: 1 | 4;
+  /** Invocations of a workgroup. */
+  readonly workgroup: number;
+}
+
+/** A workgroup reduces `outputs` points (times `vec`) with `slices` invocations each; `slices` is a power of two. */
+export interface ReducePlan {
+  readonly schedule: "reduce";
+  readonly vec: 1 | 4;
+  readonly outputs: number;
+  readonly slices: number;
+}
+
+/** out[b,m,n] = Σ_k left[b,m,k] · right[b,k,n] in tiles. Sizes need not divide anything: edges are masked. */
+export interface ContractPlan {
+  readonly schedule: "contract";
+  /** BM, BN, BK: what a workgroup computes, and how much of K it takes at a time. */
+  readonly tile: readonly [number, number, number];
+  /** TM, TN: what an invocation computes. They divide BM and BN; TN and BK are multiples of 4. */
+  readonly thread: readonly [number, number];
+  /** Whether tiles of both factors pass through workgroup memory, or each invocation reads for itself. */
+  readonly stage: "workgroup" | "registers";
+  /** Workgroups that share one output tile, each with its part of K; a second kernel adds their results. */
+  readonly splitK: number;
+}
+
+export type Plan = MapPlan | ReducePlan | ContractPlan;
+
+/** A plan in one line, for headers and reports. */
+export function describePlan(plan: Plan): string {
+  switch (plan.schedule) {
+    case "map":
+      return `map, ${plan.vec} elements an invocation, workgroup ${plan.workgroup}`;
+    case "reduce":
+      return `reduce, ${plan.outputs} outputs of ${plan.vec} by ${plan.slices} slices a workgroup`;
+    case "contract": {
+      const split = plan.splitK === 1 ? "" : `, K split in ${plan.splitK}`;
+      return `contract, tile ${plan.tile.join("x")}, thread ${plan.thread.join("x")}, through ${plan.stage}${split}`;
+    }
+    default:
+      return plan satisfies never;
+  }
+}
+
+/** The plan for a flat kernel on a device: the same for the same kernel and record, always. */
+export function choosePlan(flat: Flat, capability: WebGPUCapability): Plan {
+  const found = kernelClass(flat.kernel, flat.buffers);
+  switch (found.kind) {
+    case "map":
+      return chooseMap(flat, capability);
+    case "reduce":
+      return chooseReduce(flat, capability);
+    case "contract":
+      return bestContract(flat, found.contraction, capability);
+    default:
+      return found satisfies never;
+  }
+}
+
+/** Whether four neighbours along the last output axis can be stored as one, and how many loads profit. */
+function vectorises(flat: Flat, axis: number | undefined): boolean {
+  if (axis === undefined || (flat.kernel.axes[axis]?.size ?? 0) % 4 !== 0 || !storesVectors(flat, axis)) return false;
+  const loads = flat.kernel.loads.map((l) => laneAccess(flat, l, axis));
+  return !loads.includes("gather") || loads.includes("vector");
+}
+
+function chooseMap(flat: Flat, { software, limits }: WebGPUCapability): MapPlan {
+  const vec = vectorises(flat, outputAxes(flat.kernel).at(-1)) ? 4 : 1;
+  return { schedule: "map", vec, workgroup: Math.min(software ? 64 : 256, limits.maxComputeInvocationsPerWorkgroup) };
+}
+
+/** Invocations that keep a GPU busy: a hundred multiprocessors or so with some hundred each. */
+const BUSY = 32768;
+
+/** The plan of a flat kernel with a reduction. */
+export function chooseReduce(flat: Flat, { software, limits }: WebGPUCapability): ReducePlan {
+  const { kernel } = flat;
+  const kept = outputAxes(kernel);
+  const outputs = product(extentsOf(kernel, kept));
+  const reduced = product(extentsOf(kernel, reductionAxes(kernel)));
+  const vec = vectorises(flat, kept.at(-1)) ? 4 : 1;
+  const units = outputs / vec;
+  // Few outputs with much to reduce: several invocations share one, until the device is full or the shares get small.
+  const states = kernel.reduce === undefined ? 1 : REDUCERS[kernel.reduce].init.length;
+  const most = Math.min(256, limits.maxComputeInvocationsPerWorkgroup);
+  let slices = 1;
+  while (units * slices < (software ? 64 : BUSY) && reduced / slices > 16 && slices < most) slices *= 2;
+  let width = slices === 1 ? 64 : Math.max(1, most / slices);
+  width = Math.max(1, Math.min(width, 2 ** Math.ceil(Math.log2(units))));
+  while (width * slices * vec * states * 4 > limits.maxComputeWorkgroupStorageSize && width > 1) width /= 2;
+  return { schedule: "reduce", vec, outputs: width, slices };
+}
+
+// -------------------------------------------------------------------------------------------------------- contractions
+
+/** Floats between the rows of a right tile that lies along K, so that columns fall on different memory banks. */
+export const PAD = 4;
+
+type Shape = Pick<ContractPlan, "tile" | "thread" | "stage">;
+
+/** Tiles worth considering on GPUs with workgroup memory; the first are for large products. */
+const STAGED: readonly Shape[] = (
+  [
+    [128, 128, 16, 8, 8],
+    [128, 64, 16, 8, 4],
+    [64, 128, 16, 4, 8],
+    [64, 64, 16, 8, 4],
+    [64, 64, 16, 4, 4],
+    [64, 32, 16, 4, 4],
+    [32, 64, 16, 4, 4],
+    [32, 32, 32, 4, 4],
+  ] as const
+).map(([bm, bn, bk, tm, tn]) => ({ tile: [bm, bn, bk], thread: [tm, tn], stage: "workgroup" }));
+
+/** Products with few rows are limited by reading the right factor once: no tile, four columns an invocation. */
+const DIRECT: readonly Shape[] = ([1, 2, 4] as const).map((tm) => ({
+  tile: [tm, 256, 64],
+  thread: [tm, 4],
+  stage: "registers",
+}));
+
+/** CPUs behind WebGPU run invocations as SIMD lanes: workgroup memory and barriers only cost. */
+const SOFTWARE: readonly Shape[] = ([1, 2, 4] as const).flatMap((tm) =>
+  ([16, 64] as const).map((bn): Shape => ({ tile: [tm * (64 / bn), bn, 64], thread: [tm, 4], stage: "registers" })),
+);
+
+const SPLITS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
+
+/** Plans that `choosePlan` weighs against each other, at most forty, in a fixed order. */
+export function contractPlans(flat: Flat, c: Contraction, capability: WebGPUCapability): readonly ContractPlan[] {
+  const pad = sideOf(flat, c, "n").along === "k" ? PAD : 0;
+  const { limits, software } = capability;
+  const shapes = software ? SOFTWARE : [...STAGED, ...(c.sizes.m <= 16 ? DIRECT : [])];
+  const fits = shapes.filter(({ tile: [bm, bn, bk], thread: [tm, tn], stage }) => {
+    const invocations = (bm / tm) * (bn / tn);
+    const bytes = stage === "workgroup" ? 4 * (bm * bk + bn * (bk + pad)) : 0;
+    return invocations <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
+  });
+  const plans = fits.flatMap((shape) => {
+    const [bm, bn, bk] = shape.tile;
+    const tiles = c.sizes.batch * Math.ceil(c.sizes.m / bm) * Math.ceil(c.sizes.n / bn);
+    const steps = Math.ceil(c.sizes.k / bk);
+    // Splitting pays while tiles alone do not fill the device and every part keeps a few steps.
+    const splits = SPLITS.filter((s) => s === 1 || (!software && tiles * s <= 4 * CORES && steps / s >= 4));
+    return splits
+      .slice(-4)
+      .concat(splits.length > 4 ? [1] : [])
+      .map((splitK): ContractPlan => ({ schedule: "contract", ...shape, splitK }));
+  });
+  return plans.slice(0, 40);
+}
+
+/** A middle-sized GPU: multiprocessors, f32 multiply-adds a clock in each, bytes of memory traffic a clock. */
+const CORES = 96;
+const LANES = 128;
+const BYTES = 1024;
+/** Clocks between two dependent dispatches. */
+const DISPATCH = 6000;
+
+/**
+ * Estimated clocks of a plan: rounds of workgroups over the multiprocessors, each paying for its multiply-adds and for the
+ * reads that feed them, against the memory traffic of the whole; a second kernel where K is split.
+ */
+export function contractCost(c: Contraction, plan: ContractPlan): number {
+  const { m, n, k, batch } = c.sizes;
+  const [bm, bn, bk] = plan.tile;
+  const [tm, tn] = plan.thread;
+  const rows = Math.ceil(m / bm);
+  const columns = Math.ceil(n / bn);
+  const groups = batch * rows * columns * plan.splitK;
+  const depth = Math.ceil(k / bk / plan.splitK) * bk;
+  const invocations = (bm / tm) * (bn / tn);
+  // Floats read from workgroup memory (or caches: slower) for every multiply-add, and the cost of one.
+  const reads = (1 / tm + 1 / tn) * (plan.stage === "workgroup" ? 0.5 : 1.5);
+  // Fewer than four waves a multiprocessor cannot hide latency.
+  const resident = Math.min(Math.ceil(groups / CORES), Math.max(1, Math.floor(1024 / invocations))) * invocations;
+  const idle = Math.max(1, 256 / resident);
+  const compute = (bm * bn * depth * (1 + reads) * idle) / LANES;
+  const rounds = Math.ceil(groups / CORES);
+  const edges = batch * (rows * bm * k * columns + columns * bn * k * rows) * 4;
+  const touched = batch * (m * k + k * n + m * n) * 4;
+  // Re-reads of a factor by other tiles mostly hit the cache.
+  const partial = plan.splitK === 1 ? 0 : 2 * plan.splitK * batch * m * n * 4;
+  const traffic = (touched + 0.2 * edges + partial) / BYTES;
+  return Math.max(rounds * compute, traffic) + (plan.splitK === 1 ? 0 : DISPATCH + partial / BYTES);
+}
+
+function bestContract(flat: Flat, c: Contraction, capability: WebGPUCapability): ContractPlan {
+  const plans = contractPlans(flat, c, capability);
+  const cost = capability.software ? softwareCost : contractCost;
+  let best: { readonly plan: ContractPlan; readonly cost: number } | undefined;
+  for (const plan of plans) {
+    const estimate = cost(c, plan);
+    if (best === undefined || estimate < best.cost) best = { plan, cost: estimate };
+  }
+  if (best === undefined) throw new Error(`internal: no plan for ${flat.kernel.name} fits ${capability.name}`);
+  return best.plan;
+}
+
+/** On a CPU only the work counts: multiply-adds with their padding, and reads. */
+function softwareCost(c: Contraction, { tile: [bm, bn], thread: [tm, tn] }: ContractPlan): number {
+  const padded = Math.ceil(c.sizes.m / bm) * bm * Math.ceil(c.sizes.n / bn) * bn;
+  return padded * (1 + 1 / tm + 1 / tn);
+}
