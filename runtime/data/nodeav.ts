@@ -143,18 +143,17 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
 
   /** Turns a picture clockwise by quarters, as cameras ask for in the file instead of turning the picture. */
   const turn = (rgb: Uint8Array, width: number, height: number, quarters: number): Uint8Array<ArrayBuffer> => {
+    if (quarters === 0) return new Uint8Array(rgb);
     const out = new Uint8Array(rgb.length);
     const outWidth = quarters % 2 === 0 ? width : height;
     for (let y = 0; y < height; y++)
       for (let x = 0; x < width; x++) {
         const to =
-          quarters === 0
-            ? y * outWidth + x
-            : quarters === 1
-              ? x * outWidth + (height - 1 - y)
-              : quarters === 2
-                ? (height - 1 - y) * outWidth + (width - 1 - x)
-                : (width - 1 - x) * outWidth + y;
+          quarters === 1
+            ? x * outWidth + (height - 1 - y)
+            : quarters === 2
+              ? (height - 1 - y) * outWidth + (width - 1 - x)
+              : (width - 1 - x) * outWidth + y;
         for (let c = 0; c < 3; c++) out[to * 3 + c] = rgb[(y * width + x) * 3 + c] ?? 0;
       }
     return out;
