@@ -42,7 +42,11 @@ export interface OpAttrs {
   readonly batch_norm: { readonly eps: number; readonly momentum: number };
   /** x: [...B,D], weight, bias: [D] -> x's shape. */
   readonly layer_norm: { readonly eps: number };
-  readonly reduce: { readonly fn: "sum" | "mean" | "max" | "min"; readonly axes: readonly number[]; readonly keep: boolean };
+  readonly reduce: {
+    readonly fn: "sum" | "mean" | "max" | "min";
+    readonly axes: readonly number[];
+    readonly keep: boolean;
+  };
   readonly unary: { readonly fn: UnaryFn };
   /** Broadcasts from the right. */
   readonly binary: { readonly fn: BinaryFn };

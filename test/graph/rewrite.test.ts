@@ -1,0 +1,192 @@
+/** Every rule keeps the values, and does what it is for. */
+import { describe, expect, test } from "vitest";
+import type { Graph, GraphNode, OpName } from "../../compiler/graph/graph.ts";
+import { inferenceRules } from "../../compiler/graph/inference.ts";
+import { type Rule, rewrite } from "../../compiler/graph/rewrite.ts";
+import { verifyGraph } from "../../compiler/graph/verify.ts";
+import { evaluateGraph } from "./evaluate.ts";
+import { Net, randomLeaves, resnet50 } from "./nets.ts";
+
+/** The rewritten graph, after checking that it is sound and computes the same within 1e-12. */
+function rewritten(graph: Graph): Graph {
+  expect(verifyGraph(graph)).toEqual([]);
+  const after = rewrite(graph, inferenceRules);
+  expect(verifyGraph(after)).toEqual([]);
+  const { inputs, params } = randomLeaves(graph, 7);
+  const want = evaluateGraph(graph, inputs, params);
+  const got = evaluateGraph(after, inputs, params);
+  for (const [i, values] of want.entries()) {
+    const error = Math.max(...values.map((v, j) => Math.abs(v - (got[i]?.[j] ?? Number.NaN))));
+    expect(error).toBeLessThan(1e-12);
+    expect(Math.max(...values.map(Math.abs))).toBeGreaterThan(1e-3); // or the comparison says nothing
+  }
+  return after;
+}
+
+function counted(graph: Graph, op: OpName): number {
+  return graph.nodes.filter((node) => node.op === op).length;
+}
+
+/** Operators that work on the network's data: those with an input among their ancestors. */
+function onData(graph: Graph): readonly OpName[] {
+  const touched = new Set<GraphNode>(graph.inputs);
+  const ops: OpName[] = [];
+  for (const node of graph.nodes) {
+    if (!node.inputs.some((input) => touched.has(input))) continue;
+    touched.add(node);
+    ops.push(node.op);
+  }
+  return ops;
+}
+
+describe("batch norm", () => {
+  test.each([true, false])("folds into a convolution (bias: %s)", (bias) => {
+    const net = new Net();
+    net.layer = "conv";
+    const x = net.conv(net.input("x", [2, 4, 5, 5]), 6, 3, { pad: 1, stride: 2, groups: 2, bias });
+    const after = rewritten(net.finish(net.relu(net.batchNorm(x, "bn"))));
+    expect(onData(after)).toEqual(["conv2d", "binary"]);
+    expect(after.nodes.find((n) => n.op === "conv2d")?.layer).toBe("conv");
+    expect(after.nodes.flatMap((n) => (n.op === "param" ? [n.attrs.path] : []))).toContain("conv.weight");
+  });
+
+  test("folds into a linear layer", () => {
+    const net = new Net();
+    net.layer = "fc";
+    const after = rewritten(net.finish(net.batchNorm(net.linear(net.input("x", [3, 4]), 5), "bn")));
+    expect(onData(after)).toEqual(["linear"]);
+  });
+
+  test("folds through moves that keep the channels: places to a map", () => {
+    const net = new Net();
+    net.layer = "out";
+    const y = net.linear(net.input("x", [2, 6, 4]), 5); // [n, h·w, c]
+    const places = net.op("reshape", [y], { shape: [2, 3, 2, 5] });
+    const map = net.op("permute", [places], { order: [0, 3, 1, 2] });
+    const after = rewritten(net.finish(net.batchNorm(map, "bn")));
+    expect(onData(after)).toEqual(["linear", "reshape", "permute"]);
+  });
+
+  test("folds through a flattened map", () => {
+    const net = new Net();
+    net.layer = "out";
+    const y = net.conv(net.input("x", [2, 3, 4, 2]), 5, 1);
+    const flat = net.op("reshape", [y], { shape: [2, 5, 8] });
+    expect(onData(rewritten(net.finish(net.batchNorm(flat, "bn"))))).toEqual(["conv2d", "reshape"]);
+  });
+
+  test("does not fold through moves that mix the channels", () => {
+    const net = new Net();
+    net.layer = "out";
+    const y = net.conv(net.input("x", [2, 3, 4, 2]), 6, 1);
+    const mixed = net.op("reshape", [y], { shape: [2, 3, 16] });
+    const turned = net.op("permute", [y], { order: [0, 2, 1, 3] });
+    const after = rewritten(net.finish(net.batchNorm(mixed, "a"), net.batchNorm(turned, "b")));
+    expect(onData(after).filter((op) => op === "binary")).toHaveLength(4);
+  });
+
+  test("is spelled out where others read the convolution, or where there is none", () => {
+    const net = new Net();
+    net.layer = "conv";
+    const y = net.conv(net.input("x", [2, 3, 4, 4]), 5, 3);
+    const after = rewritten(net.finish(net.batchNorm(y, "bn"), net.relu(y)));
+    expect(counted(after, "batch_norm")).toBe(0);
+    expect(onData(after)).toEqual(["conv2d", "binary", "binary", "binary"]);
+    const alone = new Net();
+    const pooled = alone.maxPool(alone.input("x", [2, 3, 4, 4]), 2);
+    expect(onData(rewritten(alone.finish(alone.batchNorm(pooled, "bn"))))).toEqual(["max_pool2d", "binary", "binary"]);
+  });
+
+  test("two in a row fold one after the other, also behind dropout", () => {
+    const net = new Net();
+    net.layer = "conv";
+    const y = net.op("dropout", [net.conv(net.input("x", [1, 3, 4, 4]), 5, 3)], { p: 0.5, path: "drop" });
+    const after = rewritten(net.finish(net.batchNorm(net.batchNorm(y, "bn1"), "bn2")));
+    expect(onData(after)).toEqual(["conv2d"]);
+  });
+
+  test("disappears from ResNet-50", () => {
+    const { graph } = resnet50(1, 32, 32);
+    const after = rewrite(graph, inferenceRules);
+    expect(verifyGraph(after)).toEqual([]);
+    expect(counted(graph, "batch_norm")).toBe(53);
+    expect(counted(after, "batch_norm")).toBe(0);
+    expect(onData(after).filter((op) => op === "conv2d")).toHaveLength(53);
+    // 49 activations and 16 residual sums stay on the data; everything else moved onto the parameters.
+    expect(onData(after).filter((op) => op === "binary")).toHaveLength(49 + 16);
+    expect(counted(after, "param")).toBe(counted(graph, "param"));
+  });
+});
+
+describe("layer norm", () => {
+  test("is spelled out", () => {
+    const net = new Net();
+    const x = net.input("x", [2, 3, 7]);
+    const norm = net.op("layer_norm", [x, net.param("w", [7]), net.param("b", [7])], { eps: 1e-5 });
+    const after = rewritten(net.finish(norm));
+    expect(counted(after, "layer_norm")).toBe(0);
+    expect(counted(after, "reduce")).toBe(2);
+  });
+});
+
+describe("what does nothing", () => {
+  test("dropout and detach", () => {
+    const net = new Net();
+    const x = net.relu(net.input("x", [4]));
+    const after = rewritten(net.finish(net.op("detach", [net.op("dropout", [x], { p: 0.5, path: "d" })], {})));
+    expect(onData(after)).toEqual(["binary"]);
+  });
+
+  test("neutral operands", () => {
+    const net = new Net();
+    const x = net.input("x", [4]);
+    const [zero, one] = [net.constant(0), net.constant(1)];
+    let y = net.binary("add", zero, net.binary("add", x, zero));
+    y = net.binary("mul", one, net.binary("mul", y, one));
+    y = net.binary("pow", net.binary("div", net.binary("sub", y, zero), one), one);
+    expect(onData(rewritten(net.finish(y)))).toEqual([]);
+  });
+
+  test("operands that are not neutral stay", () => {
+    const net = new Net();
+    const x = net.input("x", [4]);
+    const [zero, one] = [net.constant(0), net.constant(1)];
+    const outputs = [
+      net.binary("sub", zero, x),
+      net.binary("div", one, x),
+      net.binary("max", x, zero),
+      net.binary("add", x, one),
+    ];
+    expect(onData(rewritten(net.finish(...outputs)))).toHaveLength(4);
+  });
+
+  test("moves there and back", () => {
+    const net = new Net();
+    const x = net.input("x", [2, 3, 4]);
+    const turned = net.op("permute", [x], { order: [2, 0, 1] });
+    const back = net.op("permute", [turned], { order: [1, 2, 0] });
+    const flat = net.op("reshape", [back], { shape: [24] });
+    const shaped = net.op("reshape", [flat], { shape: [2, 3, 4] });
+    expect(onData(rewritten(net.finish(net.relu(shaped))))).toEqual(["binary"]);
+  });
+
+  test("moves in a row are one", () => {
+    const net = new Net();
+    const x = net.input("x", [2, 3, 4]);
+    const turned = net.op("permute", [net.op("permute", [x], { order: [2, 0, 1] })], { order: [2, 1, 0] });
+    const flat = net.op("reshape", [net.op("reshape", [turned], { shape: [6, 4] })], { shape: [24] });
+    expect(onData(rewritten(net.finish(flat)))).toEqual(["permute", "reshape"]);
+  });
+});
+
+test("rules that undo each other are found out", () => {
+  const net = new Net();
+  const graph = net.finish(net.op("unary", [net.input("x", [2])], { fn: "abs" }));
+  const restless: Rule = {
+    name: "restless",
+    doc: "abs and neg in turns",
+    apply: (node, site) =>
+      node.op === "unary" ? site.add("unary", node.inputs, { fn: node.attrs.fn === "abs" ? "neg" : "abs" }) : undefined,
+  };
+  expect(() => rewrite(graph, [restless])).toThrow("does not end");
+});
