@@ -7,9 +7,23 @@
  * The canonical form of a kernel has no axis of size 1, no division that splitting an axis can remove, no guard that
  * always holds, and axes ordered as loops.ts says.
  */
-import { binary, num, rewriteScalar, unary } from "../scalar.ts";
+import { binary, num, rewriteScalar, unary, visitScalar } from "../scalar.ts";
 import { bufferAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
-import { add, axis, bounds, constant, flatten, key, scale, strideOf, substitute, unflatten } from "./affine.ts";
+import {
+  add,
+  axesOf,
+  axis,
+  bounds,
+  constant,
+  flatten,
+  floorDiv,
+  key,
+  mod,
+  scale,
+  strideOf,
+  substitute,
+  unflatten,
+} from "./affine.ts";
 import { offset } from "./layout.ts";
 import type { Affine, Axis, Buffer, Guard, Kernel, Load, ReducerName, Scalar, Store } from "./loops.ts";
 
@@ -175,9 +189,25 @@ function dropUnitAxes(kernel: Kernel): Kernel {
   return reindex(kernel, kept, replacements);
 }
 
-/** Splits axes (a = k·a₁ + a₀) as long as that removes a division or remainder from an address. */
+/** Splits axes (a = k·a₁ + a₀) wherever that removes a division or remainder from an address. */
 function splitAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
-  const radices = kernel.axes.map((a, at) => radicesOf(kernel, buffers, at, a.size));
+  return cut(
+    kernel,
+    [...kernel.loads, ...kernel.stores].map((access) => offsetOf(kernel, buffers, access)),
+  );
+}
+
+/** Splits axes until the indices of the stores have no divisions: undoes `mergeAxes`, for whoever looks at dimensions. */
+export function unmergeAxes(kernel: Kernel): Kernel {
+  return cut(
+    kernel,
+    kernel.stores.flatMap((store) => store.index),
+  );
+}
+
+/** Splits every axis at the divisions that `expressions` make of it. */
+function cut(kernel: Kernel, expressions: readonly Affine[]): Kernel {
+  const radices = kernel.axes.map((a, at) => radicesOf(expressions, at, a.size));
   if (radices.every((parts) => parts.length === 1)) return kernel;
   const axes: Axis[] = [];
   const replacements = kernel.axes.map((a, at) => {
@@ -193,8 +223,8 @@ function splitAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
   return reindex(kernel, axes, replacements);
 }
 
-/** The extents, outermost first, that the divisions of an axis found in the kernel's addresses cut it into. */
-function radicesOf(kernel: Kernel, buffers: readonly Buffer[], at: number, size: number): readonly number[] {
+/** The extents, outermost first, that the divisions of an axis found in `expressions` cut it into. */
+function radicesOf(expressions: readonly Affine[], at: number, size: number): readonly number[] {
   const cuts = new Set<number>();
   const collect = (e: Affine): void => {
     for (const { atom } of e.terms) {
@@ -207,7 +237,7 @@ function radicesOf(kernel: Kernel, buffers: readonly Buffer[], at: number, size:
       }
     }
   };
-  for (const access of [...kernel.loads, ...kernel.stores]) collect(offsetOf(kernel, buffers, access));
+  expressions.forEach(collect);
   const radices: number[] = [];
   let inner = 1;
   for (const cut of [...cuts].sort((a, b) => a - b)) {
@@ -225,6 +255,52 @@ function stepOf(e: Affine, at: number): number | undefined {
   if (term === undefined || e.terms.length !== 1 || term.coefficient !== 1 || e.constant !== 0) return undefined;
   if (term.atom.kind === "axis") return term.atom.axis === at ? 1 : undefined;
   return term.atom.kind === "div" && stepOf(term.atom.of, at) === 1 ? term.atom.by : undefined;
+}
+
+/**
+ * Joins neighbouring axes (a·size + b → one axis) that every address walks as one: an elementwise kernel over dense
+ * tensors keeps a single axis, a 1x1 convolution one for all pixels. Indices of dimensions then divide; addresses do not.
+ * Axes that occur in guards or as values stay.
+ */
+export function mergeAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
+  const outputs = new Set(outputAxes(kernel));
+  const pinned = new Set<number>([
+    ...[...kernel.loads, ...kernel.stores].flatMap((access) => access.guards.flatMap((guard) => axesOf(guard.index))),
+    ...axisLeaves(kernel),
+  ]);
+  const addresses = [...kernel.loads, ...kernel.stores].map((access) => offsetOf(kernel, buffers, access));
+  for (let outer = 0; outer + 1 < kernel.axes.length; outer++) {
+    const inner = outer + 1;
+    const [a, b] = [kernel.axes[outer], kernel.axes[inner]];
+    if (a === undefined || b === undefined || pinned.has(outer) || pinned.has(inner)) continue;
+    if (outputs.has(outer) !== outputs.has(inner)) continue;
+    const joined = addresses.every((address) => {
+      const [far, near] = [strideOf(address, outer), strideOf(address, inner)];
+      return far !== undefined && near !== undefined && far === near * b.size;
+    });
+    if (!joined) continue;
+    const axes = kernel.axes.flatMap((old, i) =>
+      i === outer ? [{ name: a.name + b.name, size: a.size * b.size }] : i === inner ? [] : [old],
+    );
+    const sizes = axes.map((one) => one.size);
+    const replacements = kernel.axes.map((_, i) => {
+      if (i === outer) return floorDiv(axis(outer), b.size, sizes);
+      return i === inner ? mod(axis(outer), b.size, sizes) : axis(i > inner ? i - 1 : i);
+    });
+    return mergeAxes(reindex(kernel, axes, replacements), buffers);
+  }
+  return kernel;
+}
+
+/** Axes that scalars use as numbers. */
+export function axisLeaves(kernel: Kernel): readonly number[] {
+  const found: number[] = [];
+  for (const scalar of [...kernel.body, ...kernel.stores.map((store) => store.value)]) {
+    visitScalar(scalar, (node) => {
+      if (node.kind === "axis") found.push(node.axis);
+    });
+  }
+  return found;
 }
 
 /** Output axes by falling stride in the first store, then reduction axes by falling stride in the first load. */

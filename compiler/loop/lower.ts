@@ -9,10 +9,12 @@
 import type { Graph, GraphNode, OpName } from "../graph/graph.ts";
 import { bufferAt } from "./access.ts";
 import { axis, equal } from "./affine.ts";
-import { kernelBuilder, memoryOrder, type Value, type View } from "./build.ts";
+import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./build.ts";
 import { axisNames, type Context, entry, knownShape, type Lowering } from "./context.ts";
-import { byteSize, CHANNELS_LAST, rowMajor } from "./layout.ts";
-import type { Buffer, Kernel, Layout, LoadStep, Loops } from "./loops.ts";
+import { type Draft, finish } from "./draft.ts";
+import { type Decision, fuse } from "./fuse.ts";
+import { CHANNELS_LAST, rowMajor } from "./layout.ts";
+import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import {
   lowerBatchNorm,
   lowerBinary,
@@ -30,6 +32,8 @@ import {
 } from "./lower-maps.ts";
 import { lowerConv2d, lowerLinear, lowerMatmul } from "./lower-products.ts";
 import { lowerAvgPool2d, lowerLayerNorm, lowerMaxPool2d, lowerReduce, lowerSoftmax } from "./lower-reductions.ts";
+import { packConstants } from "./pack.ts";
+import { splitRows } from "./split.ts";
 
 const LOWERINGS: { readonly [K in OpName]: Lowering<K> } = {
   input: lowerInput,
@@ -62,21 +66,37 @@ export interface LowerOptions {
   /** Largest buffer the target binds, in bytes; longer parameters are split by rows. */
   readonly maxBufferBytes: number;
   readonly fuse: boolean;
-}
-
-/** Loops of which kernels are still in one list; a kernel that reads only constants belongs to the load program. */
-export interface Draft {
-  readonly name: string;
-  readonly buffers: readonly Buffer[];
-  readonly load: readonly Kernel[];
-  readonly run: readonly Kernel[];
-  readonly inputs: Loops["inputs"];
-  readonly outputs: Loops["outputs"];
+  /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
+  readonly maxBindings?: number;
 }
 
 /** The loops of a graph. Throws on an internal inconsistency only: a checked graph with known sizes always lowers. */
-export function lowerGraph(graph: Graph, _options: LowerOptions): Loops {
-  return finish(draftOf(graph));
+export function lowerGraph(graph: Graph, options: LowerOptions): Loops {
+  return lowerAndExplain(graph, options).loops;
+}
+
+/** `lowerGraph`, with what was fused and why the rest was not. */
+export function lowerAndExplain(
+  graph: Graph,
+  options: LowerOptions,
+): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
+  const { maxBufferBytes, panelWidth, maxBindings = 8 } = options;
+  const plain = draftOf(graph);
+  const run = options.fuse ? fuse(plain.run, plain.buffers, { maxBindings, keep: new Set() }) : nothingFused(plain.run);
+  const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
+  const packed = panelWidth > 0 ? packConstants(split, panelWidth) : split;
+  const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
+  const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);
+  const merged = (kernels: readonly Kernel[]): readonly Kernel[] =>
+    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, packed.buffers)) : kernels;
+  return {
+    loops: finish({ ...packed, load: merged(load.kernels), run: merged(packed.run) }),
+    decisions: [...run.decisions, ...load.decisions],
+  };
+}
+
+function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[]; decisions: readonly Decision[] } {
+  return { kernels, decisions: [] };
 }
 
 // ---------------------------------------------------------------------------------------------------------------- nodes
@@ -179,54 +199,4 @@ function isDense({ shape, layout }: Buffer): boolean {
   if (layout.kind !== "rows") return false;
   const long = layout.order.filter((d) => (shape[d] ?? 1) > 1);
   return long.every((d, i) => i === 0 || d > (long[i - 1] ?? 0));
-}
-
-// --------------------------------------------------------------------------------------------------------------- finish
-
-/** Drops what nothing uses, numbers the buffers anew, and uploads each parameter just before its first use. */
-export function finish(draft: Draft): Loops {
-  const used = new Set([...draft.inputs, ...draft.outputs].map((port) => port.buffer));
-  for (const kernel of [...draft.load, ...draft.run]) {
-    for (const access of [...kernel.loads, ...kernel.stores]) used.add(access.buffer);
-  }
-  const kept = draft.buffers.filter((buffer) => used.has(buffer.id));
-  const number = new Map(kept.map((buffer, id) => [buffer.id, id]));
-  const renumber = <T extends { readonly buffer: number }>(item: T): T => ({
-    ...item,
-    buffer: number.get(item.buffer) ?? 0,
-  });
-  const kernel = (k: Kernel): Kernel => ({ ...k, loads: k.loads.map(renumber), stores: k.stores.map(renumber) });
-  const buffers = kept.map((buffer, id) => ({ ...buffer, id }));
-  const run = draft.run.map(kernel);
-  return {
-    name: draft.name,
-    buffers,
-    load: withUploads(draft.load.map(kernel), run, buffers),
-    run,
-    inputs: draft.inputs.map(renumber),
-    outputs: draft.outputs.map(renumber),
-  };
-}
-
-function withUploads(load: readonly Kernel[], run: readonly Kernel[], buffers: readonly Buffer[]): readonly LoadStep[] {
-  const steps: LoadStep[] = [];
-  const uploaded = new Set<number>();
-  const upload = (kernel: Kernel): void => {
-    for (const { buffer } of kernel.loads) {
-      if (bufferAt(buffers, buffer).role !== "param" || uploaded.has(buffer)) continue;
-      uploaded.add(buffer);
-      steps.push({ kind: "upload", buffer });
-    }
-  };
-  for (const kernel of load) {
-    upload(kernel);
-    steps.push({ kind: "kernel", kernel });
-  }
-  run.forEach(upload);
-  return steps;
-}
-
-/** Buffers longer than the target can bind, longest first; a program with any of them cannot run there. */
-export function oversizedBuffers(loops: Loops, maxBufferBytes: number): readonly Buffer[] {
-  return loops.buffers.filter((buffer) => byteSize(buffer) > maxBufferBytes).sort((a, b) => byteSize(b) - byteSize(a));
 }

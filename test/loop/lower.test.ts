@@ -3,21 +3,33 @@ import { describe, expect, it } from "vitest";
 import { interpret } from "../../compiler/loop/interp.ts";
 import type { Loops } from "../../compiler/loop/loops.ts";
 import { type LowerOptions, lowerGraph } from "../../compiler/loop/lower.ts";
+import { printLoops } from "../../compiler/loop/print.ts";
+import { verifyLoops } from "../../compiler/loop/verify.ts";
 import { difference, evaluate, Net, randomValues } from "./nets.ts";
 
 const PLAIN: LowerOptions = { panelWidth: 0, maxBufferBytes: 2 ** 31, fuse: false };
 
-/** Lowers, runs, compares every output; gives the loops back for further looks. */
-function check(net: Net, options: LowerOptions = PLAIN): Loops {
+const PACKED: LowerOptions = { panelWidth: 4, maxBufferBytes: 2 ** 31, fuse: false };
+const FUSED: LowerOptions = { panelWidth: 8, maxBufferBytes: 2 ** 31, fuse: true };
+const WIDE: LowerOptions = { panelWidth: 2 ** 20, maxBufferBytes: 2 ** 31, fuse: true };
+/** Parameters of more than 16 numbers are split. */
+const SPLIT: LowerOptions = { panelWidth: 8, maxBufferBytes: 64, fuse: true };
+
+/** Lowers in every way, verifies, runs, compares every output; gives the plain loops back for further looks. */
+function check(net: Net): Loops {
   const graph = net.graph();
-  const loops = lowerGraph(graph, options);
   const { inputs, params } = randomValues(graph);
   const expected = evaluate(graph, inputs, params);
-  const got = interpret(loops, inputs, params);
-  for (const { name } of graph.outputs) {
-    expect(difference(got.get(name), expected.get(name)), `output ${name}`).toBeLessThan(1e-12);
+  for (const options of [PLAIN, PACKED, FUSED, WIDE, SPLIT]) {
+    const loops = lowerGraph(graph, options);
+    expect(verifyLoops(loops)).toEqual([]);
+    expect(printLoops(loops)).toContain("run:");
+    const got = interpret(loops, inputs, params);
+    for (const { name } of graph.outputs) {
+      expect(difference(got.get(name), expected.get(name)), `output ${name}`).toBeLessThan(1e-12);
+    }
   }
-  return loops;
+  return lowerGraph(graph, PLAIN);
 }
 
 describe("convolution", () => {

@@ -1,0 +1,383 @@
+/**
+ * Fusion: fewer kernels, fewer trips through memory.
+ *
+ * A MAP that reads a whole result moves into the stores of the kernel that made it (bias, ReLU, a batch norm's affine map,
+ * a residual sum); a MAP whose result is read moves into the loads of its readers. Nothing crosses a reduction, no kernel
+ * binds more buffers than the device takes, none reads what it writes, and a result stored in a narrower type is still
+ * rounded by being stored. What was done, and why the rest was not, comes out as a list for `inspect`.
+ */
+import { BINARY, evaluateScalar, rewriteScalar, UNARY, visitScalar } from "../scalar.ts";
+import { axisSizes, boundBuffers, bufferAt, isAffineKernel, offsetOf, outputAxes } from "./access.ts";
+import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
+import { addLoad, affineScalar, canonical } from "./build.ts";
+import { classify } from "./contraction.ts";
+import { elementBytes, elementCount, product } from "./layout.ts";
+import type { Affine, Buffer, Guard, Kernel, Load, Scalar } from "./loops.ts";
+
+/** One possible fusion: what became of it, and why. */
+export interface Decision {
+  /** The kernel that stays. */
+  readonly kernel: string;
+  /** The kernel that moved into it, or would have. */
+  readonly other: string;
+  readonly fused: boolean;
+  readonly reason: string;
+}
+
+export interface FuseOptions {
+  /** Buffers a kernel may bind. */
+  readonly maxBindings: number;
+  /** Buffers that something outside of these kernels reads: they are never fused away. */
+  readonly keep: ReadonlySet<number>;
+}
+
+/** A producer recomputed for every read may cost this much, in multiply-adds and loads (see `costOf`). */
+const CHEAP = 4;
+
+/** Why a fusion is refused. */
+type Refusal = string;
+
+/** Fuses a list of kernels in the order of their execution. Buffers that fall out of use stay in `buffers`. */
+export function fuse(
+  kernels: readonly Kernel[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): { readonly kernels: readonly Kernel[]; readonly decisions: readonly Decision[] } {
+  const done: Decision[] = [];
+  let list: readonly Kernel[] = kernels;
+  for (;;) {
+    const refused: Decision[] = [];
+    const next = fuseOnce(list, buffers, options, done, refused);
+    if (next === undefined) return { kernels: list, decisions: [...done, ...refused] };
+    list = next;
+  }
+}
+
+/** The list after one fusion, or undefined if none is left. Stores are tried first: they cost nothing. */
+function fuseOnce(
+  list: readonly Kernel[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+  done: Decision[],
+  refused: Decision[],
+): readonly Kernel[] | undefined {
+  for (const consumer of list) {
+    if (consumer.reduce !== undefined) continue;
+    for (const producer of producersOf(consumer, list).reverse()) {
+      const result = intoStores(producer, consumer, list, buffers, options);
+      if (typeof result === "string") {
+        refused.push({ kernel: producer.name, other: consumer.name, fused: false, reason: result });
+        continue;
+      }
+      done.push({ kernel: producer.name, other: consumer.name, fused: true, reason: "into its stores" });
+      return list.flatMap((kernel) => (kernel === producer ? [] : kernel === consumer ? [result] : [kernel]));
+    }
+  }
+  for (const producer of list) {
+    if (producer.reduce !== undefined) continue;
+    const result = intoLoads(producer, list, buffers, options);
+    if (result === undefined) continue;
+    if (typeof result === "string") {
+      refused.push({
+        kernel: readersOf(producer, list)[0]?.name ?? "",
+        other: producer.name,
+        fused: false,
+        reason: result,
+      });
+      continue;
+    }
+    for (const [reader] of result) {
+      done.push({ kernel: reader.name, other: producer.name, fused: true, reason: "into its loads" });
+    }
+    return list.flatMap((kernel) => (kernel === producer ? [] : [result.get(kernel) ?? kernel]));
+  }
+  return undefined;
+}
+
+function producersOf(consumer: Kernel, list: readonly Kernel[]): Kernel[] {
+  const read = new Set(consumer.loads.map((load) => load.buffer));
+  return list.filter((kernel) => kernel !== consumer && kernel.stores.some((store) => read.has(store.buffer)));
+}
+
+function readersOf(producer: Kernel, list: readonly Kernel[]): readonly Kernel[] {
+  const written = new Set(producer.stores.map((store) => store.buffer));
+  return list.filter((kernel) => kernel.loads.some((load) => written.has(load.buffer)));
+}
+
+// --------------------------------------------------------------------------------------------------- into the stores
+
+/** `consumer`, a MAP, computed where `producer` stores what it reads. */
+function intoStores(
+  producer: Kernel,
+  consumer: Kernel,
+  list: readonly Kernel[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): Kernel | Refusal {
+  const shared = new Set(
+    producer.stores.map((store) => store.buffer).filter((id) => consumer.loads.some((load) => load.buffer === id)),
+  );
+  const refusal = sharedRefusal(shared, producer, [consumer], list, buffers, options);
+  if (refusal !== undefined) return refusal;
+  const others = producer.stores.filter((store) => !shared.has(store.buffer));
+  const between = list.slice(list.indexOf(producer) + 1, list.indexOf(consumer));
+  if (others.some((store) => between.some((kernel) => kernel.loads.some((load) => load.buffer === store.buffer)))) {
+    return "another result of the producer is needed earlier";
+  }
+
+  // Every shared element is read at one place: the consumer's axes follow from the producer's.
+  let axes: readonly Affine[] | undefined;
+  for (const load of consumer.loads) {
+    if (!shared.has(load.buffer)) continue;
+    const store = producer.stores.find((s) => s.buffer === load.buffer);
+    if (store === undefined || load.guards.length > 0 || store.guards.length > 0) return "it is read under a guard";
+    const found = solve(consumer, load, producer, store.index, buffers);
+    if (found === undefined) return "it is not read element by element, each once";
+    if (axes !== undefined && found.some((e, a) => !equal(e, axes?.[a] ?? constant(-1))))
+      return "it is read at two places";
+    axes = found;
+  }
+  if (axes === undefined) return "nothing is shared";
+
+  const sizes = axisSizes(producer);
+  const loads: Load[] = [...producer.loads];
+  const replacements = axes;
+  const moved = consumer.loads.map((load): Scalar => {
+    const store = shared.has(load.buffer) ? producer.stores.find((s) => s.buffer === load.buffer) : undefined;
+    if (store !== undefined) return store.value;
+    return { kind: "load", index: addLoad(loads, substituteLoad(load, replacements, sizes)) };
+  });
+  const stores = consumer.stores.map((store) => ({
+    ...store,
+    index: store.index.map((part) => substitute(part, replacements, sizes)),
+    value: inlined(store.value, moved, replacements),
+  }));
+  const fused: Kernel = {
+    ...producer,
+    name: `${producer.name}+${consumer.name.split(".").at(-1)}`,
+    loads,
+    stores: [...others, ...stores],
+    layers: [...new Set([...producer.layers, ...consumer.layers])],
+  };
+  return accept(fused, producer, buffers, options);
+}
+
+/** The consumer's axes as expressions in the producer's, if the load reads every stored element exactly once. */
+function solve(
+  consumer: Kernel,
+  load: Load,
+  producer: Kernel,
+  stored: readonly Affine[],
+  buffers: readonly Buffer[],
+): readonly Affine[] | undefined {
+  const elements = product(bufferAt(buffers, load.buffer).shape);
+  const points = product(axisSizes(consumer));
+  const written = product(outputAxes(producer).map((a) => producer.axes[a]?.size ?? 1));
+  if (points !== elements || written !== elements) return undefined;
+  const all = consumer.axes.map((_, a) => a);
+  const sizes = axisSizes(producer);
+  const direct = invert(load.index, axisSizes(consumer), all, stored, sizes);
+  if (direct !== undefined) return direct;
+  const store = { buffer: load.buffer, index: stored, guards: [], otherwise: 0 };
+  const addresses = [offsetOf(producer, buffers, store)];
+  const flat = invert([offsetOf(consumer, buffers, load)], axisSizes(consumer), all, addresses, sizes);
+  return flat?.every(isLinear) === true ? flat : undefined;
+}
+
+/**
+ * Solves `index[d](axes) = target[d]` for the axes: every dimension must be a mixed-radix number of axes of its own.
+ * @param axes the axes to solve for
+ * @param sizes extents of the axes that `target` is written in
+ */
+function invert(
+  index: readonly Affine[],
+  extents: readonly number[],
+  axes: readonly number[],
+  target: readonly Affine[],
+  sizes: readonly number[],
+): readonly Affine[] | undefined {
+  const solved = new Map<number, Affine>();
+  for (const [d, part] of index.entries()) {
+    const value = target[d];
+    if (value === undefined || !isLinear(part) || part.constant !== 0) return undefined;
+    const digits = [...part.terms].sort((a, b) => a.coefficient - b.coefficient);
+    let radix = 1;
+    for (const [i, { coefficient, atom }] of digits.entries()) {
+      if (atom.kind !== "axis" || coefficient !== radix || solved.has(atom.axis)) return undefined;
+      const extent = extents[atom.axis] ?? 1;
+      const above = floorDiv(value, radix, sizes);
+      solved.set(atom.axis, i === digits.length - 1 ? above : mod(above, extent, sizes));
+      radix *= extent;
+    }
+  }
+  if (axes.some((a) => !solved.has(a))) return undefined;
+  return extents.map((_, a) => solved.get(a) ?? constant(0));
+}
+
+// ----------------------------------------------------------------------------------------------------- into the loads
+
+/** Every reader of `producer`, a MAP, computing what it reads; undefined if nothing reads it here. */
+function intoLoads(
+  producer: Kernel,
+  list: readonly Kernel[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): ReadonlyMap<Kernel, Kernel> | Refusal | undefined {
+  const [store, another] = producer.stores;
+  const readers = readersOf(producer, list);
+  if (store === undefined || readers.length === 0) return undefined;
+  if (another !== undefined) return "the producer has several results";
+  const refusal = sharedRefusal(new Set([store.buffer]), producer, readers, list, buffers, options);
+  if (refusal !== undefined) return refusal;
+  if (store.guards.length > 0) return "the producer stores under a guard";
+  const elements = product(bufferAt(buffers, store.buffer).shape);
+  if (product(axisSizes(producer)) !== elements) return "the producer writes a part of its result only";
+  const cost = costOf(producer, buffers);
+  const result = new Map<Kernel, Kernel>();
+  for (const reader of readers) {
+    const reads = product(axisSizes(reader)) / elements;
+    const once = readers.length === 1 && reads <= 1 && classify(reader, buffers) === undefined;
+    if (!once && cost > CHEAP) return `it would be recomputed ${reads.toPrecision(3)} times at a cost of ${cost}`;
+    const fused = inlineProducer(producer, reader, buffers, options);
+    if (typeof fused === "string") return fused;
+    result.set(reader, fused);
+  }
+  return result;
+}
+
+function inlineProducer(
+  producer: Kernel,
+  reader: Kernel,
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): Kernel | Refusal {
+  const [store] = producer.stores;
+  if (store === undefined) return "the producer stores nothing";
+  const sizes = axisSizes(reader);
+  const all = producer.axes.map((_, a) => a);
+  const loads: Load[] = [];
+  const values: Scalar[] = [];
+  for (const load of reader.loads) {
+    if (load.buffer !== store.buffer) {
+      values.push({ kind: "load", index: addLoad(loads, load) });
+      continue;
+    }
+    const axes =
+      invert(store.index, axisSizes(producer), all, load.index, sizes) ??
+      invert([offsetOf(producer, buffers, store)], axisSizes(producer), all, [offsetOf(reader, buffers, load)], sizes);
+    if (axes === undefined) return "the index maps do not fit";
+    const otherwise = load.guards.length === 0 ? 0 : guardedValue(producer, store.value, load.otherwise);
+    if (otherwise === undefined) return `it is padded with ${load.otherwise}, which the producer cannot give`;
+    const inner = producer.loads.map((l): Scalar => {
+      const moved = substituteLoad(l, axes, sizes);
+      const guarded = load.guards.length === 0 ? moved : { ...moved, guards: load.guards, otherwise };
+      return { kind: "load", index: addLoad(loads, guarded) };
+    });
+    values.push(inlined(store.value, inner, axes));
+  }
+  const same = reader.axes.map((_, a) => axis(a));
+  const fused: Kernel = {
+    ...reader,
+    name: `${producer.name}+${reader.name.split(".").at(-1)}`,
+    loads,
+    body: reader.body.map((value) => inlined(value, values, same)),
+    stores: reader.stores.map((s) => ({ ...s, value: inlined(s.value, values, same) })),
+    layers: [...new Set([...producer.layers, ...reader.layers])],
+  };
+  if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
+  return accept(fused, reader, buffers, options);
+}
+
+/**
+ * A number which, read for all of the producer's loads, makes its result `wanted`: what its loads give where the
+ * reader's guard fails. Undefined if neither `wanted` itself nor 0 does.
+ */
+function guardedValue(producer: Kernel, value: Scalar, wanted: number): number | undefined {
+  let plain = producer.loads.every((load) => load.guards.length === 0);
+  visitScalar(value, (node) => {
+    if (node.kind === "axis") plain = false;
+  });
+  if (!plain) return undefined;
+  const gives = (x: number): number => evaluateScalar(value, { load: () => x, state: () => 0, axis: () => 0 });
+  return [wanted, 0].find((x) => gives(x) === wanted);
+}
+
+/** Operations of the store, and for every load after the first 4, or 1 if it is small beside the result. */
+function costOf(kernel: Kernel, buffers: readonly Buffer[]): number {
+  let cost = 0;
+  for (const store of kernel.stores) {
+    visitScalar(store.value, (node) => {
+      if (node.kind === "unary") cost += UNARY[node.fn].cost;
+      if (node.kind === "binary") cost += BINARY[node.fn].cost;
+      if (node.kind === "select") cost += 1;
+    });
+  }
+  const points = product(axisSizes(kernel));
+  const small = kernel.loads.filter((load) => elementCount(bufferAt(buffers, load.buffer)) * 8 <= points).length;
+  return cost + small + 4 * Math.max(0, kernel.loads.length - small - 1);
+}
+
+// -------------------------------------------------------------------------------------------------------- common to both
+
+/** Why the buffers between a producer and its readers must stay, if they must. */
+function sharedRefusal(
+  shared: ReadonlySet<number>,
+  producer: Kernel,
+  readers: readonly Kernel[],
+  list: readonly Kernel[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): Refusal | undefined {
+  for (const id of shared) {
+    const buffer = bufferAt(buffers, id);
+    if (buffer.role === "output" || options.keep.has(id)) return "the result is needed by itself";
+    if (elementBytes(buffer.dtype) < 4) return `storing rounds it to ${buffer.dtype}`;
+    for (const kernel of list) {
+      if (kernel !== producer && kernel.stores.some((store) => store.buffer === id)) return "several kernels write it";
+      if (!readers.includes(kernel) && kernel.loads.some((load) => load.buffer === id)) return "it has other readers";
+    }
+  }
+  return undefined;
+}
+
+/** The fused kernel in canonical form, unless it breaks a rule. */
+function accept(fused: Kernel, base: Kernel, buffers: readonly Buffer[], options: FuseOptions): Kernel | Refusal {
+  const bound = boundBuffers(fused);
+  if (bound.length > options.maxBindings) return `it would bind ${bound.length} buffers of ${options.maxBindings}`;
+  const written = new Set(fused.stores.map((store) => store.buffer));
+  if (fused.loads.some((load) => written.has(load.buffer))) return "it would read what it writes";
+  const before = classify(base, buffers);
+  if (before === undefined) return canonical(fused, buffers);
+  const after = classify(fused, buffers);
+  const kept = after !== undefined && after.n.join() === before.n.join() && after.m.join() === before.m.join();
+  if (!kept || lastStride(fused, buffers) !== lastStride(base, buffers)) {
+    return "it would change which axis of the product lies innermost";
+  }
+  return fused;
+}
+
+/** The output axis along which the first store is contiguous. */
+function lastStride(kernel: Kernel, buffers: readonly Buffer[]): number | undefined {
+  const [store] = kernel.stores;
+  if (store === undefined) return undefined;
+  const unit = offsetOf(kernel, buffers, store).terms.find((term) => term.coefficient === 1);
+  return unit?.atom.kind === "axis" ? unit.atom.axis : undefined;
+}
+
+function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly number[]): Load {
+  const guards = load.guards.map((guard): Guard => ({ index: substitute(guard.index, axes, sizes), size: guard.size }));
+  return { ...load, index: load.index.map((part) => substitute(part, axes, sizes)), guards };
+}
+
+/** `value` with its loads and axes replaced. */
+function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[]): Scalar {
+  return rewriteScalar(value, {
+    load: (i) => {
+      const load = loads[i];
+      if (load === undefined) throw new Error(`internal: no load ${i} to inline`);
+      return load;
+    },
+    state: (i) => ({ kind: "state", index: i }),
+    axis: (i) => affineScalar(axes[i] ?? constant(0)),
+  });
+}

@@ -1,0 +1,114 @@
+/**
+ * Packing: weights in the order in which a matrix product reads them.
+ *
+ * The right operand of a contraction, where it is a parameter or a constant, is written once into panels of columns (see
+ * `Layout` in loops.ts), K in the order of the product's own K axes. A load kernel does it, so that fusion joins it with
+ * whatever else is done to the weights.
+ */
+import { bufferAt, loadAt, loadAxes, offsetOf } from "./access.ts";
+import { axis, constant, equal, flatten, key } from "./affine.ts";
+import { canonical, reindex } from "./build.ts";
+import { classify } from "./contraction.ts";
+import type { Draft } from "./draft.ts";
+import { elementCount } from "./layout.ts";
+import type { Affine, Axis, Buffer, Kernel } from "./loops.ts";
+
+/** The draft with every constant right operand packed into panels of `width` columns. */
+export function packConstants(draft: Draft, width: number): Draft {
+  const buffers = [...draft.buffers];
+  const load = [...draft.load];
+  const packed = new Map<string, Buffer>();
+  const run = draft.run.map((kernel) => {
+    const plan = planOf(kernel, buffers);
+    if (plan === undefined) return kernel;
+    const source = bufferAt(buffers, plan.load.buffer);
+    const candidate: Buffer = {
+      id: buffers.length,
+      name: `${source.name}.packed`,
+      shape: plan.shape,
+      dtype: source.dtype,
+      layout: { kind: "panels", width },
+      role: "constant",
+    };
+    const made = packing(kernel, plan, candidate);
+    const identity = [source.id, ...made.loads.flatMap((l) => l.index.map(key)), ...plan.shape].join();
+    let target = packed.get(identity);
+    if (target === undefined) {
+      target = candidate;
+      buffers.push(candidate);
+      if (isPacked(made, buffers, source)) {
+        buffers.pop();
+        return kernel;
+      }
+      packed.set(identity, candidate);
+      load.push(canonical(made, buffers));
+    }
+    const read = { buffer: target.id, index: plan.index, guards: [], otherwise: 0 };
+    return { ...kernel, loads: kernel.loads.map((old, i) => (i === plan.at ? read : old)) };
+  });
+  return { ...draft, buffers, load, run };
+}
+
+interface PackPlan {
+  /** Number of the load that is packed. */
+  readonly at: number;
+  readonly load: Kernel["loads"][number];
+  /** Axes of the kernel it runs over: batch, then N, then K. */
+  readonly axes: readonly number[];
+  /** [...batch, N, K], and the place of each in terms of the kernel's axes. */
+  readonly shape: readonly number[];
+  readonly index: readonly Affine[];
+}
+
+function planOf(kernel: Kernel, buffers: readonly Buffer[]): PackPlan | undefined {
+  const contraction = classify(kernel, buffers);
+  const at = contraction?.right.plain;
+  if (contraction === undefined || at === undefined) return undefined;
+  const load = loadAt(kernel, at);
+  const { role } = bufferAt(buffers, load.buffer);
+  if ((role !== "param" && role !== "constant") || load.guards.length > 0) return undefined;
+  const read = loadAxes(load);
+  const batch = contraction.batch.filter((a) => read.includes(a));
+  const { n, k } = contraction;
+  const extents = kernel.axes.map((a) => a.size);
+  const sizes = (axes: readonly number[]): number[] => axes.map((a) => extents[a] ?? 1);
+  const flat = (axes: readonly number[]): Affine =>
+    flatten(
+      axes.map((a) => axis(a)),
+      sizes(axes),
+      extents,
+    );
+  return {
+    at,
+    load,
+    axes: [...batch, ...n, ...k],
+    shape: [...sizes(batch), contraction.sizes.n, contraction.sizes.k],
+    index: [...batch.map((a) => axis(a)), flat(n), flat(k)],
+  };
+}
+
+/** The kernel that packs: a copy over batch, N and K. */
+function packing(kernel: Kernel, plan: PackPlan, target: Buffer): Kernel {
+  const axes: Axis[] = plan.axes.map((a) => kernel.axes[a] ?? { name: "", size: 1 });
+  const replacements = kernel.axes.map((_, a) => (plan.axes.includes(a) ? axis(plan.axes.indexOf(a)) : constant(0)));
+  const copy: Kernel = {
+    name: `${target.name.replace(/\.packed$/, "")}.pack`,
+    axes: kernel.axes,
+    loads: [plan.load],
+    body: [],
+    reduce: undefined,
+    stores: [{ buffer: target.id, index: plan.index, guards: [], value: { kind: "load", index: 0 } }],
+    layers: kernel.layers,
+    macs: 0,
+  };
+  return reindex(copy, axes, replacements);
+}
+
+/** Whether the source already lies as the packed buffer would. */
+function isPacked(made: Kernel, buffers: readonly Buffer[], source: Buffer): boolean {
+  const [store] = made.stores;
+  if (store === undefined) return false;
+  const target = bufferAt(buffers, store.buffer);
+  const same = equal(offsetOf(made, buffers, loadAt(made, 0)), offsetOf(made, buffers, store));
+  return same && elementCount(source) === elementCount(target);
+}

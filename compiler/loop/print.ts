@@ -1,0 +1,120 @@
+/**
+ * Loops as text, for `netc inspect` and for golden tests: every buffer on a line, every kernel as its axes, loads, body and
+ * stores. Names of axes stand for themselves; `b3:conv1` is buffer 3.
+ */
+import { axisSizes, bufferAt, offsetOf, outputAxes } from "./access.ts";
+import { isLinear } from "./affine.ts";
+import { byteSize } from "./layout.ts";
+import type { Affine, Buffer, Guard, Kernel, Load, Loops, Scalar, Store } from "./loops.ts";
+
+export function printLoops(loops: Loops): string {
+  const run = loops.run.map((kernel) => printKernel(kernel, loops.buffers));
+  const load = loops.load.map((step) =>
+    step.kind === "upload"
+      ? `upload ${bufferName(loops.buffers, step.buffer)}\n`
+      : printKernel(step.kernel, loops.buffers),
+  );
+  const ports = (list: Loops["inputs"]): string =>
+    list.map(({ name, buffer }) => `${name} = ${bufferName(loops.buffers, buffer)}`).join(", ");
+  return [
+    `loops ${loops.name}`,
+    `inputs  ${ports(loops.inputs)}`,
+    `outputs ${ports(loops.outputs)}`,
+    "",
+    ...loops.buffers.map(printBuffer),
+    "",
+    "load:",
+    ...load,
+    "run:",
+    ...run,
+  ].join("\n");
+}
+
+function printBuffer(buffer: Buffer): string {
+  const { layout } = buffer;
+  const rows = layout.kind === "rows" && layout.order.some((d, i) => d !== i) ? ` order ${layout.order.join("")}` : "";
+  const shown = layout.kind === "panels" ? ` panels of ${layout.width}` : rows;
+  const bytes = byteSize(buffer).toLocaleString("en-US");
+  return `b${buffer.id}  ${buffer.role} ${buffer.name}: ${buffer.dtype}[${buffer.shape.join(", ")}]${shown}  ${bytes} bytes`;
+}
+
+function bufferName(buffers: readonly Buffer[], id: number): string {
+  return `b${id}:${bufferAt(buffers, id).name}`;
+}
+
+export function printKernel(kernel: Kernel, buffers: readonly Buffer[]): string {
+  const names = kernel.axes.map((axis) => axis.name);
+  const sizes = axisSizes(kernel);
+  const outputs = new Set(outputAxes(kernel));
+  const axes = (output: boolean): string =>
+    names.flatMap((name, a) => (outputs.has(a) === output ? [`${name}<${sizes[a]}`] : [])).join(" ");
+  // Merged axes are told by address: their dimensions would be all divisions.
+  const place = (access: Load | Store): string => {
+    const dimensions = access.index.map((part) => affineText(part, names)).join(", ");
+    const address = offsetOf(kernel, buffers, access);
+    const where = access.index.every(isLinear) ? `[${dimensions}]` : `@(${affineText(address, names)})`;
+    return `${bufferName(buffers, access.buffer)}${where}`;
+  };
+  const where = (guards: readonly Guard[], otherwise: number | undefined): string => {
+    if (guards.length === 0) return "";
+    const conditions = guards.map((guard) => `0 <= ${affineText(guard.index, names)} < ${guard.size}`).join(" and ");
+    return `  where ${conditions}${otherwise === undefined ? "" : ` else ${otherwise}`}`;
+  };
+  const scalar = (value: Scalar): string => scalarText(value, names);
+  const macs = kernel.macs > 0 ? `  ${kernel.macs.toLocaleString("en-US")} macs` : "";
+  const body = kernel.body.map(scalar).join(", ");
+  return [
+    `kernel ${kernel.name}: ${axes(true)}${kernel.reduce === undefined ? "" : ` | ${axes(false)}`}${macs}`,
+    ...kernel.loads.map((load, i) => `  v${i} = ${place(load)}${where(load.guards, load.otherwise)}`),
+    ...(kernel.reduce === undefined ? [] : [`  s = ${kernel.reduce}(${body})`]),
+    ...kernel.stores.map((store) => `  ${place(store)} = ${scalar(store.value)}${where(store.guards, undefined)}`),
+    "",
+  ].join("\n");
+}
+
+/** `7*h + w - 1`, `k // 49`, `k % 7`. */
+export function affineText(e: Affine, names: readonly string[]): string {
+  const parts = e.terms.map(({ coefficient, atom }): readonly [number, string] => {
+    let text = "";
+    if (atom.kind === "axis") text = names[atom.axis] ?? `a${atom.axis}`;
+    else {
+      const of = affineText(atom.of, names);
+      text = `(${of.includes(" ") || of.includes("*") ? `(${of})` : of} ${atom.kind === "div" ? "//" : "%"} ${atom.by})`;
+    }
+    return [coefficient, Math.abs(coefficient) === 1 ? text : `${Math.abs(coefficient)}*${text}`];
+  });
+  if (e.constant !== 0 || parts.length === 0) parts.push([e.constant, String(Math.abs(e.constant))]);
+  return parts
+    .map(([sign, text], i) => (i === 0 ? `${sign < 0 ? "-" : ""}${text}` : `${sign < 0 ? " - " : " + "}${text}`))
+    .join("");
+}
+
+const OPERATORS = { add: "+", sub: "-", mul: "*", div: "/", max: undefined, min: undefined, pow: undefined } as const;
+const COMPARISONS = { lt: "<", le: "<=", eq: "==" } as const;
+
+function scalarText(value: Scalar, names: readonly string[]): string {
+  const text = (s: Scalar): string => scalarText(s, names);
+  switch (value.kind) {
+    case "const":
+      return String(value.value);
+    case "load":
+      return `v${value.index}`;
+    case "state":
+      return value.index === 0 ? "s" : `s.${value.index}`;
+    case "axis":
+      return names[value.axis] ?? `a${value.axis}`;
+    case "unary":
+      return `${value.fn}(${text(value.value)})`;
+    case "binary": {
+      const operator = OPERATORS[value.fn];
+      const [left, right] = [text(value.left), text(value.right)];
+      return operator === undefined ? `${value.fn}(${left}, ${right})` : `(${left} ${operator} ${right})`;
+    }
+    case "select": {
+      const condition = `${text(value.left)} ${COMPARISONS[value.compare]} ${text(value.right)}`;
+      return `(${condition} ? ${text(value.then)} : ${text(value.otherwise)})`;
+    }
+    default:
+      return value satisfies never;
+  }
+}
