@@ -1,0 +1,192 @@
+/**
+ * The compiler's stages, one after the other: model, bound graph, loops, program.
+ *
+ * Each stage is a function of its own, so that `inspect` can stop anywhere; `compile` runs them all. Nothing here touches
+ * a device: the Capability record stands for it.
+ */
+import { type Diagnostic, diagnostic } from "../grammar/diagnostic.ts";
+import type { Span } from "../grammar/source.ts";
+import { assemble } from "./assemble.ts";
+import type { Capability } from "./capability.ts";
+import { type BindProblem, bindSizes } from "./graph/builder.ts";
+import type { Graph, GraphNode } from "./graph/graph.ts";
+import { graphHash } from "./graph/hash.ts";
+import { inferenceRules } from "./graph/inference.ts";
+import { rewrite } from "./graph/rewrite.ts";
+import { oversizedBuffers } from "./loop/draft.ts";
+import type { Decision } from "./loop/fuse.ts";
+import { byteSize } from "./loop/layout.ts";
+import type { Loops } from "./loop/loops.ts";
+import { lowerAndExplain } from "./loop/lower.ts";
+import type { Model } from "./model.ts";
+import type { Program } from "./program.ts";
+
+/** Memory that one attention affinity may take before it is refused; conv3 of VGG16 at 224 needs 37.5 MiB an image. */
+const AFFINITY_BUDGET = 128 * 1024 * 1024;
+
+/** Panels of packed weights: the CPU's microkernel is 8 columns wide, GPUs read a plain K×N matrix. */
+const PANEL_WIDTH = { wasm: 8, webgpu: 2 ** 30 } as const;
+
+export type Staged<T> = { readonly ok: T } | { readonly diagnostics: readonly Diagnostic[] };
+
+const failed = (diagnostics: readonly Diagnostic[]): Staged<never> => ({ diagnostics });
+
+/** The outermost place in the source that made a node: the line of the headline rather than the depths of a library. */
+function outermost(node: GraphNode): Span {
+  let origin = node.origins[0];
+  if (origin === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has no origin`);
+  while (origin.parent !== undefined) origin = origin.parent;
+  return origin.span;
+}
+
+function bindDiagnostic(problem: BindProblem, graph: Graph): Diagnostic {
+  const [input] = graph.inputs;
+  if (input === undefined) throw new Error("internal: a model without inputs has open sizes");
+  switch (problem.kind) {
+    case "open":
+      return diagnostic("E0317", `the size \`${problem.name}\` is open, and kernels need a number`, outermost(input), {
+        label: `\`${problem.name}\` comes in with \`${input.attrs.name}\``,
+        helps: [`--bind ${problem.name}=224`],
+      });
+    case "value":
+      return diagnostic(
+        "E0318",
+        problem.multipleOf > 1
+          ? `\`${problem.name}\` must be a multiple of ${problem.multipleOf}, and ${problem.value} is not`
+          : `\`${problem.name}\` must be a whole number from 1 up, and ${problem.value} is not`,
+        outermost(input),
+        {
+          helps: [
+            `--bind ${problem.name}=${Math.max(1, Math.round(problem.value / problem.multipleOf)) * problem.multipleOf}`,
+          ],
+        },
+      );
+    case "shape":
+      return diagnostic(problem.problem.code, problem.problem.message, outermost(problem.node), {
+        label: problem.problem.label,
+        notes: [...problem.problem.notes, "with the sizes given by --batch and --bind"],
+        helps: problem.problem.helps,
+      });
+    default:
+      return problem satisfies never;
+  }
+}
+
+/** The model with every size a number: `sizes` gives the open ones (`N` is the batch). Positions and parameters follow. */
+export function bindModel(model: Model, sizes: ReadonlyMap<string, number>): Staged<Model> {
+  const bound = bindSizes(model.graph, sizes);
+  if (!("nodes" in bound)) return failed(bound.map((problem) => bindDiagnostic(problem, model.graph)));
+  const now = (node: GraphNode): GraphNode => bound.nodes[node.id] ?? node;
+  return {
+    ok: {
+      ...model,
+      graph: bound,
+      positions: model.positions.map((position) => ({ ...position, node: now(position.node) })),
+      parameters: model.parameters.map((parameter) => {
+        const node = now(parameter.node);
+        return node.op === "param" ? { ...parameter, node } : parameter;
+      }),
+    },
+  };
+}
+
+const mebibytes = (bytes: number): string =>
+  bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function bytesOf(node: GraphNode): number {
+  return node.shape.reduce<number>((product, size) => product * (typeof size === "number" ? size : 1), 4);
+}
+
+/** Softmaxes over a matrix product: attention, whose table of scores is held in memory. */
+function affinityProblems(graph: Graph): readonly Diagnostic[] {
+  return graph.nodes.flatMap((node) => {
+    if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) return [];
+    const [rows, columns] = node.shape.slice(-2);
+    return [
+      diagnostic(
+        "E0901",
+        `attention at \`${node.layer}\` needs ${mebibytes(bytesOf(node))} for its table of scores`,
+        outermost(node),
+        {
+          label: `${String(rows)} × ${String(columns)} scores, ${node.shape.length > 2 ? `${String(node.shape[0])} times` : "once"}`,
+          notes: [`the budget is ${mebibytes(AFFINITY_BUDGET)} a table`],
+          helps: [
+            "graft deeper, where the maps are smaller",
+            'pool keys and values first: `STIA(pool="conv-pool")`',
+            "a smaller --batch",
+          ],
+        },
+      ),
+    ];
+  });
+}
+
+export interface LoweredModel {
+  /** After folding. */
+  readonly graph: Graph;
+  readonly loops: Loops;
+  /** What was fused, and why the rest was not. */
+  readonly decisions: readonly Decision[];
+}
+
+/** What a target may bind at once, in bytes. */
+export function maxBufferBytes(target: Capability): number {
+  return target.kind === "webgpu"
+    ? Math.min(target.limits.maxStorageBufferBindingSize, target.limits.maxBufferSize)
+    : target.maxMemory;
+}
+
+/** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
+export function lowerModel(model: Model, target: Capability): Staged<LoweredModel> {
+  const tooLarge = affinityProblems(model.graph);
+  if (tooLarge.length > 0) return failed(tooLarge);
+  const graph = rewrite(model.graph, inferenceRules);
+  const limit = maxBufferBytes(target);
+  const { loops, decisions } = lowerAndExplain(graph, {
+    panelWidth: PANEL_WIDTH[target.kind],
+    maxBufferBytes: limit,
+    fuse: true,
+    maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
+  });
+  const oversized = oversizedBuffers(loops, limit);
+  const [input] = model.graph.inputs;
+  if (oversized.length > 0 && input !== undefined) {
+    return failed(
+      oversized.slice(0, 3).map((buffer) =>
+        diagnostic(
+          "E0903",
+          `\`${buffer.name}\` is ${mebibytes(byteSize(buffer))}, and ${target.name} binds at most ${mebibytes(limit)}`,
+          outermost(input),
+          {
+            notes: [`[${buffer.shape.join(", ")}] numbers of 4 bytes`],
+            helps: ["a smaller --batch", "`--target this-device`, if this device binds more"],
+          },
+        ),
+      ),
+    );
+  }
+  return { ok: { graph, loops, decisions } };
+}
+
+export interface CompileOptions {
+  readonly target: Capability;
+  /** Values of open sizes; `N` is the batch. */
+  readonly sizes: ReadonlyMap<string, number>;
+  readonly seed: number;
+}
+
+/** All stages: from a checked model to a program for one target. */
+export function compile(model: Model, options: CompileOptions): Staged<Program> {
+  const bound = bindModel(model, options.sizes);
+  if ("diagnostics" in bound) return bound;
+  const lowered = lowerModel(bound.ok, options.target);
+  if ("diagnostics" in lowered) return lowered;
+  return {
+    ok: assemble(lowered.ok.loops, {
+      target: options.target,
+      seed: options.seed,
+      graphHash: graphHash(model.graph),
+      classes: model.classes,
+    }),
+  };
+}
