@@ -225,8 +225,45 @@ export function when(condition: Expr, then: readonly Stmt[]): readonly Stmt[] {
   return isTruth(condition, 1) ? then : [{ kind: "if", condition, then, otherwise: [] }];
 }
 
+/** The number of this workgroup in a grid of [x, y, 1]. */
+export function groupNumber(grid: readonly [number, number, number]): Expr {
+  const x = builtin("workgroup.x");
+  return grid[1] === 1 ? x : add(mul(builtin("workgroup.y"), int(grid[0])), x);
+}
+
 /** A loop from 0 to `to`, left out where it runs once. */
 export function loop(name: string, to: number, step: number, body: (index: Expr) => readonly Stmt[]): readonly Stmt[] {
   if (to <= step) return body(int(0));
   return [{ kind: "for", name, from: int(0), to: int(to), step, body: body(local("i32", name)) }];
+}
+
+/** The direct operands of an expression. */
+export function childrenOf(e: Expr): readonly Expr[] {
+  switch (e.kind) {
+    case "const":
+    case "var":
+    case "builtin":
+      return [];
+    case "int":
+    case "compare":
+    case "logic":
+    case "binary":
+    case "lanes":
+      return [e.left, e.right];
+    case "unary":
+    case "splat":
+    case "lane":
+    case "float":
+      return [e.value];
+    case "fma":
+      return [e.left, e.right, e.add];
+    case "select":
+      return [e.condition, e.then, e.otherwise];
+    case "vec4":
+      return e.lanes;
+    case "load":
+      return [e.index];
+    default:
+      return e satisfies never;
+  }
 }

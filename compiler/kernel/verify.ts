@@ -7,6 +7,7 @@
  * user, so callers throw.
  */
 import type { Capability, WebGPUCapability } from "../capability.ts";
+import { childrenOf } from "./build.ts";
 import type { Argument, Expr, KernelProgram, LocalArray, Stmt, Type } from "./ir.ts";
 
 interface Local {
@@ -131,36 +132,6 @@ function isUniform(e: Expr, scope: Scope): boolean {
       return false;
     default:
       return childrenOf(e).every((child) => isUniform(child, scope));
-  }
-}
-
-function childrenOf(e: Expr): readonly Expr[] {
-  switch (e.kind) {
-    case "const":
-    case "var":
-    case "builtin":
-      return [];
-    case "int":
-    case "compare":
-    case "logic":
-    case "binary":
-    case "lanes":
-      return [e.left, e.right];
-    case "unary":
-    case "splat":
-    case "lane":
-    case "float":
-      return [e.value];
-    case "fma":
-      return [e.left, e.right, e.add];
-    case "select":
-      return [e.condition, e.then, e.otherwise];
-    case "vec4":
-      return e.lanes;
-    case "load":
-      return [e.index];
-    default:
-      return e satisfies never;
   }
 }
 

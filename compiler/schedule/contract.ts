@@ -17,6 +17,7 @@ import {
   div,
   float,
   fma,
+  groupNumber,
   int,
   LANES,
   type Lane,
@@ -47,6 +48,7 @@ import {
   gridOf,
   hoist,
   type Point,
+  part,
   storesVectors,
   type Writer,
   writerFor,
@@ -59,7 +61,6 @@ import {
   depthQuad,
   factorAt,
   hoistQuad,
-  part,
   type Quad,
   quadAlongK,
   quadAlongSide,
@@ -86,6 +87,8 @@ interface Tile {
   /** This invocation's column and row in the grid of register tiles. */
   readonly tx: Expr;
   readonly ty: Expr;
+  /** Its number in the workgroup. */
+  readonly invocation: Expr;
   readonly acc: readonly (readonly Expr[])[];
 }
 
@@ -108,7 +111,7 @@ export function contractProgram(
   const head: Stmt[] = [];
   const out: Stmt[] = [];
 
-  const group = bind(w, "group", add(mul(builtin("workgroup.y"), int(workgroups[0])), builtin("workgroup.x")), head);
+  const group = bind(w, "group", groupNumber(workgroups), head);
   const column = bind(w, "first_column", mul(columns === 1 ? int(0) : rem(group, columns), int(bn)), out);
   const above = bind(w, "group_row", div(group, columns), out);
   const row = bind(w, "first_row", mul(rows === 1 ? int(0) : rem(above, rows), int(bm)), out);
@@ -116,7 +119,7 @@ export function contractProgram(
   const batch = bind(w, "batch", c.sizes.batch === 1 ? int(0) : rem(beyond, c.sizes.batch), out);
   const slice = plan.splitK === 1 ? int(0) : bind(w, "slice", div(beyond, c.sizes.batch), out);
   const coords: (Expr | undefined)[] = [];
-  decode(w, batch, c.batch, coords, "", out);
+  decode(w, batch, c.batch, coords, out);
 
   const acc = range(tm).map((i) =>
     range(tn / 4).map((j): Expr => {
@@ -135,33 +138,56 @@ export function contractProgram(
     m: sideOf(flat, c, "m"),
     n: sideOf(flat, c, "n"),
     base: { coords, valid: TRUE },
-    tx: builtin("local.x"),
-    ty: builtin("local.y"),
+    tx: bind(w, "tx", builtin("local.x"), out),
+    ty: bind(w, "ty", builtin("local.y"), out),
+    invocation: bind(w, "invocation", builtin("local"), out),
   };
 
-  // The steps along K of this slice, each a run of BK positions of the innermost or of the flattened K axes.
+  // Steps along K: runs of BK positions of the innermost K axis inside loops over the others, or of all K axes flattened.
   const inner = product(extentsOf(kernel, c.k.slice(-1)));
-  const nested = c.k.length <= 1 || Math.ceil(inner / bk) * bk <= 1.25 * inner;
+  const nested = plan.stage === "registers" || c.k.length <= 1 || Math.ceil(inner / bk) * bk <= 1.25 * inner;
   const extent = nested ? inner : c.sizes.k;
-  const perRound = Math.ceil(extent / bk);
-  const steps = perRound * (nested ? c.sizes.k / inner : 1);
-  const share = Math.ceil(steps / plan.splitK);
-  const depthOf = (step: Expr, body: Stmt[]): { readonly depth: Depth; readonly first: Expr } => {
-    const outer = nested ? c.k.slice(0, -1) : [];
-    const found: (Expr | undefined)[] = [];
-    decode(w, bind(w, "window", div(step, perRound), body), outer, found, "", body);
-    const fixed = new Map(outer.flatMap((axis) => (found[axis] === undefined ? [] : [[axis, found[axis]] as const])));
-    const first = bind(w, "k", mul(outer.length === 0 ? step : rem(step, perRound), int(bk)), body);
-    return { depth: { axes: c.k, extent, fixed, masked: extent % bk !== 0 }, first };
-  };
-  const body: Stmt[] = [];
-  const name = fresh(w, "step");
-  const { depth, first } = depthOf(local("i32", name), body);
-  const locals =
-    plan.stage === "workgroup" ? staged(tile, depth, first, out, body) : direct(tile, depth, first, out, body);
-  const from = plan.splitK === 1 ? int(0) : mul(slice, int(share));
-  const to = plan.splitK === 1 ? int(steps) : minimum(add(from, int(share)), int(steps));
-  out.push({ kind: "for", name, from, to, step: 1, body });
+  const outer = nested ? c.k.slice(0, -1) : [];
+  const perRun = Math.ceil(extent / bk);
+  const steps = perRun * product(extentsOf(kernel, outer));
+  const multiply = plan.stage === "workgroup" ? staged : direct;
+  const depthAt = (at: readonly (Expr | undefined)[]): Depth => ({
+    axes: c.k,
+    extent,
+    fixed: new Map(outer.flatMap((axis) => (at[axis] === undefined ? [] : [[axis, at[axis]] as const]))),
+    masked: extent % bk !== 0,
+  });
+  let locals: readonly LocalArray[] = [];
+  if (plan.splitK === 1) {
+    const loops = (axes: readonly number[], at: readonly (Expr | undefined)[]): readonly Stmt[] => {
+      const [axis, ...rest] = axes;
+      if (axis !== undefined) {
+        return loop(fresh(w, kernel.axes[axis]?.name ?? "k"), w.sizes[axis] ?? 1, 1, (index) => {
+          const next = [...at];
+          next[axis] = index;
+          return loops(rest, next);
+        });
+      }
+      return loop(fresh(w, "k"), extent, bk, (first) => {
+        const body: Stmt[] = [];
+        locals = multiply(tile, depthAt(at), first, out, body);
+        return body;
+      });
+    };
+    out.push(...loops(outer, []));
+  } else {
+    // A slice is a run of steps across all loops; each step finds its place in them.
+    const share = Math.ceil(steps / plan.splitK);
+    const from = bind(w, "first_step", mul(slice, int(share)), out);
+    const name = fresh(w, "step");
+    const step = local("i32", name);
+    const body: Stmt[] = [];
+    const at: (Expr | undefined)[] = [];
+    decode(w, div(step, perRun), outer, at, body);
+    const first = bind(w, "k", mul(outer.length === 0 ? step : rem(step, perRun), int(bk)), body);
+    locals = multiply(tile, depthAt(at), first, out, body);
+    out.push({ kind: "for", name, from, to: minimum(add(from, int(share)), int(steps)), step: 1, body });
+  }
 
   if (target.kind === "stores") storeResults(tile, out);
   else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), out);
@@ -180,7 +206,7 @@ function range(n: number): readonly number[] {
 }
 
 /** acc += a·b for one row and one quad of columns. */
-function multiply(acc: Expr, a: Expr, b: Expr): Stmt {
+function accumulate(acc: Expr, a: Expr, b: Expr): Stmt {
   if (acc.kind !== "var") throw new Error("internal: an accumulator is no variable");
   return { kind: "assign", name: acc.name, value: fma(widen(a), b, acc) };
 }
@@ -260,7 +286,7 @@ function staged(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]):
                   out,
                 )
               : read(right, "b", column(j), k);
-          for (const i of range(tm)) out.push(multiply(part(part(t.acc, i), j), valueA(i), quad));
+          for (const i of range(tm)) out.push(accumulate(part(part(t.acc, i), j), valueA(i), quad));
         }
       }
       return out;
@@ -290,10 +316,10 @@ function fetch(
   const known = [...c.batch, ...side.axes];
   const writes: Stmt[] = [];
   for (const j of range(Math.ceil(quads / invocations))) {
-    const unit = add(builtin("local"), int(j * invocations));
+    const unit = add(t.invocation, int(j * invocations));
     // Whole lines are skipped from one round to the next wherever a line divides the workgroup.
     const even = invocations % perLine === 0;
-    const number = even ? builtin("local") : unit;
+    const number = even ? t.invocation : unit;
     const line = bind(w, "line", add(div(number, perLine), int(even ? (j * invocations) / perLine : 0)), head);
     const offset = bind(w, "quad", mul(rem(number, perLine), int(4)), head);
     const partial = (j + 1) * invocations > quads;
@@ -384,10 +410,10 @@ function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]):
               out,
             )
           : bind(w, "b", quadAlongSide(w, n, q, k, out), out);
-      for (const i of range(tm)) out.push(multiply(part(part(t.acc, i), j), part(valuesA, i), quad));
+      for (const i of range(tm)) out.push(accumulate(part(part(t.acc, i), j), part(valuesA, i), quad));
     });
   }
-  const to = depth.masked ? minimum(int(bk), sub(int(depth.extent), first)) : int(bk);
+  const to = depth.masked ? bind(w, "depth", minimum(int(bk), sub(int(depth.extent), first)), body) : int(bk);
   body.push({ kind: "for", name, from: int(0), to, step: wide ? 4 : 1, body: out });
   return [];
 }

@@ -2,6 +2,7 @@
  * The product of a GPU schedule: a kernel program together with the buffers behind its arguments.
  */
 import type { KernelProgram, LocalArray, Stmt } from "../kernel/ir.ts";
+import { prune } from "../kernel/prune.ts";
 import { identifier } from "../kernel/wgsl.ts";
 import { argumentsOf, boundBy, type Writer } from "./emit.ts";
 
@@ -22,7 +23,7 @@ interface Written {
 }
 
 /** The finished dispatch of a writer. */
-export function dispatchOf(w: Writer, { plan, ...rest }: Written): Dispatch {
+export function dispatchOf(w: Writer, { plan, body, ...rest }: Written): Dispatch {
   const { kernel } = w.flat;
   const axes = kernel.axes.map((a) => `${a.name} ${a.size}`).join(", ");
   const layers = kernel.layers.filter((layer) => layer !== kernel.name);
@@ -33,7 +34,7 @@ export function dispatchOf(w: Writer, { plan, ...rest }: Written): Dispatch {
     `plan: ${plan}`,
   ];
   return {
-    program: { name: identifier(kernel.name), header, args: argumentsOf(w), ...rest },
+    program: { name: identifier(kernel.name), header, args: argumentsOf(w), ...rest, body: prune(body) },
     buffers: boundBy(w),
   };
 }

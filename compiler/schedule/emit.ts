@@ -42,6 +42,8 @@ export interface Writer {
   readonly sizes: readonly number[];
   /** How often each name was asked for. */
   readonly names: Map<string, number>;
+  /** Indices that a block has declared, by their text. */
+  readonly declared: WeakMap<Stmt[], Map<string, Expr>>;
   /** Buffers in binding order and their names. */
   readonly args: ReadonlyMap<number, string>;
   readonly written: ReadonlySet<number>;
@@ -82,7 +84,16 @@ export function writerFor(flat: Flat, stores: readonly number[]): Writer {
   }
   if (kernel.loads.some((l) => written.has(l.buffer)))
     throw new Error(`internal: ${kernel.name} reads a buffer that it writes`);
-  return { flat, sizes: axisSizes(kernel), names, args, written, used: new Set(), wide: new Set() };
+  return {
+    flat,
+    sizes: axisSizes(kernel),
+    names,
+    declared: new WeakMap(),
+    args,
+    written,
+    used: new Set(),
+    wide: new Set(),
+  };
 }
 
 /** The arguments in binding order, once everything has been emitted. */
@@ -118,12 +129,21 @@ export function fresh(w: Writer, hint: string): string {
   return freshName(w.names, identifier(hint));
 }
 
-/** Declares an immutable local; constants and names stay as they are. */
+/** Declares an immutable local; constants and names stay as they are, and equal indices are declared once a block. */
 export function bind(w: Writer, hint: string, value: Expr, out: Stmt[]): Expr {
   if (value.kind === "const" || value.kind === "var") return value;
+  // Nothing of type i32 or bool ever changes, so an equal one further up in the block will do.
+  const stable = value.type === "i32" || value.type === "bool";
+  const text = stable ? JSON.stringify(value) : "";
+  const known = w.declared.get(out) ?? new Map<string, Expr>();
+  w.declared.set(out, known);
+  const before = stable ? known.get(text) : undefined;
+  if (before !== undefined) return before;
   const name = fresh(w, hint);
   out.push({ kind: "let", name, value });
-  return local(value.type, name);
+  const result = local(value.type, name);
+  if (stable) known.set(text, result);
+  return result;
 }
 
 // ------------------------------------------------------------------------------------------------------------- indices
@@ -192,21 +212,25 @@ export function decode(
   index: Expr,
   axes: readonly number[],
   coords: (Expr | undefined)[],
-  suffix: string,
   out: Stmt[],
 ): void {
+  const named = axes.map((axis) => ({ axis, size: w.sizes[axis] ?? 1, name: `${w.flat.kernel.axes[axis]?.name}` }));
   let rest = index;
-  for (let i = axes.length - 1; i >= 0; i--) {
-    const axis = axes[i];
-    const described = axis === undefined ? undefined : w.flat.kernel.axes[axis];
-    if (axis === undefined || described === undefined) continue;
-    const name = `${described.name}${suffix}`;
-    coords[axis] = i === 0 ? bind(w, name, rest, out) : bind(w, name, rem(rest, described.size), out);
-    if (i > 0) rest = bind(w, "rest", div(rest, described.size), out);
+  for (let i = named.length - 1; i >= 0; i--) {
+    const { axis, size, name } = part(named, i);
+    coords[axis] = bind(w, name, i === 0 ? rest : rem(rest, size), out);
+    if (i > 0) rest = bind(w, i === 1 ? part(named, 0).name : "rest", div(rest, size), out);
   }
 }
 
-/** A linear workgroup number over a grid that respects the limit of one dimension. */
+/** An element that must be there. */
+export function part<T>(all: readonly T[], index: number): T {
+  const value = all[index];
+  if (value === undefined) throw new Error(`internal: no element ${index} of ${all.length}`);
+  return value;
+}
+
+/** A grid of at least so many workgroups that respects the limit of one dimension. */
 export function gridOf(groups: number, limit: number): readonly [number, number, number] {
   const x = Math.min(groups, limit);
   return [x, Math.ceil(groups / x), 1];

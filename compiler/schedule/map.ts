@@ -4,7 +4,7 @@
  * One invocation computes one point of the output axes, or four neighbours along the last of them. Invocations are
  * numbered in the order of the output's memory, so that neighbours in a workgroup touch neighbouring addresses.
  */
-import { add, builtin, compare, int, mul, TRUE, when } from "../kernel/build.ts";
+import { add, builtin, compare, groupNumber, int, mul, TRUE, when } from "../kernel/build.ts";
 import type { Expr, Stmt } from "../kernel/ir.ts";
 import { axisSizes } from "../loop/access.ts";
 import { product } from "../loop/layout.ts";
@@ -26,12 +26,12 @@ export function mapProgram(flat: Flat, plan: MapPlan, maxGroups: number): Dispat
   const workgroups = gridOf(Math.ceil(units / plan.workgroup), maxGroups);
 
   const out: Stmt[] = [];
-  const group = add(mul(builtin("workgroup.y"), int(workgroups[0])), builtin("workgroup.x"));
+  const group = groupNumber(workgroups);
   const unit = bind(w, "unit", add(mul(group, int(plan.workgroup)), builtin("local.x")), out);
   const inside: Stmt[] = [];
   const coords: (Expr | undefined)[] = [];
   const lanes = plan.vec === 4 ? axes.at(-1) : undefined;
-  decode(w, mul(unit, int(plan.vec)), axes, coords, "", inside);
+  decode(w, mul(unit, int(plan.vec)), axes, coords, inside);
   const point: Point = lanes === undefined ? { coords, valid: TRUE } : { coords, valid: TRUE, lanes };
   emitStores(w, point, inside);
 

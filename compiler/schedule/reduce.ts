@@ -12,6 +12,7 @@ import {
   builtin,
   compare,
   float,
+  groupNumber,
   int,
   load,
   local,
@@ -37,6 +38,7 @@ import {
   fresh,
   gridOf,
   type Point,
+  part,
   type Writer,
   writerFor,
 } from "./emit.ts";
@@ -60,13 +62,13 @@ export function reduceProgram(flat: Flat, plan: ReducePlan, maxGroups: number): 
   const out: Stmt[] = [];
 
   // Which output: a unit beyond the last works on the last one and stores nothing, so that all reach the barriers.
-  const group = add(mul(builtin("workgroup.y"), int(workgroups[0])), builtin("workgroup.x"));
+  const group = groupNumber(workgroups);
   const unit = bind(w, "unit", add(mul(group, int(plan.outputs)), builtin("local.x")), out);
   const inside = exact ? TRUE : compare("lt", unit, int(units));
   const safe = exact ? unit : bind(w, "safe", minimum(unit, int(units - 1)), out);
   const coords: (Expr | undefined)[] = [];
   const lanes = plan.vec === 4 ? kept.at(-1) : undefined;
-  decode(w, mul(safe, int(plan.vec)), kept, coords, "", out);
+  decode(w, mul(safe, int(plan.vec)), kept, coords, out);
   const point: Point = lanes === undefined ? { coords, valid: TRUE } : { coords, valid: TRUE, lanes };
 
   const states = reducer.init.map((init, i) => {
@@ -88,7 +90,7 @@ export function reduceProgram(flat: Flat, plan: ReducePlan, maxGroups: number): 
     const name = fresh(w, "r");
     const body: Stmt[] = [];
     const inner = [...coords];
-    decode(w, local("i32", name), reduced, inner, "", body);
+    decode(w, local("i32", name), reduced, inner, body);
     body.push(...step({ ...point, coords: inner }));
     out.push({ kind: "for", name, from: builtin("local.y"), to: int(total), step: plan.slices, body });
   }
@@ -177,12 +179,6 @@ function assignAll(w: Writer, targets: readonly Expr[], values: readonly Expr[])
       out.push({ kind: "assign", name: target.name, value: target.type === "vec4" ? widen(value) : value });
   }
   return out;
-}
-
-function part<T>(all: readonly T[], index: number): T {
-  const value = all[index];
-  if (value === undefined) throw new Error(`internal: a reduction has no part ${index}`);
-  return value;
 }
 
 function noAxis(): Expr {

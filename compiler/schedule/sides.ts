@@ -11,7 +11,7 @@ import { strideOf } from "../loop/affine.ts";
 import type { Contraction, Factor } from "../loop/contraction.ts";
 import { product } from "../loop/layout.ts";
 import type { Load } from "../loop/loops.ts";
-import { bind, decode, evaluate, hoist, type Point, type Writer } from "./emit.ts";
+import { bind, decode, evaluate, hoist, type Point, part, type Writer } from "./emit.ts";
 import { addressOf, extentsOf, type Flat, laneAccess } from "./flat.ts";
 
 /** Four points: one with lanes along an axis, or four singles. */
@@ -58,7 +58,7 @@ function unbroken(flat: Flat, axes: readonly number[]): boolean {
 export function sidePoint(w: Writer, side: Side, base: Point, position: Expr, exact: boolean, out: Stmt[]): Point {
   const at = exact ? position : bind(w, side.name, minimum(position, int(side.total - 1)), out);
   const coords = [...base.coords];
-  decode(w, at, side.axes, coords, "", out);
+  decode(w, at, side.axes, coords, out);
   return { ...base, coords };
 }
 
@@ -68,7 +68,7 @@ export function sideQuad(w: Writer, side: Side, base: Point, position: Expr, exa
   if (last !== undefined && unbroken(w.flat, side.axes)) {
     const at = exact ? position : bind(w, side.name, minimum(position, int(side.total - 4)), out);
     const coords = [...base.coords];
-    decode(w, at, side.axes, coords, "", out);
+    decode(w, at, side.axes, coords, out);
     return { kind: "vector", point: { ...base, coords, lanes: last } };
   }
   return { kind: "four", points: [0, 1, 2, 3].map((l) => sidePoint(w, side, base, add(position, int(l)), exact, out)) };
@@ -103,7 +103,7 @@ export function depthPoint(w: Writer, depth: Depth, position: Expr, out: Stmt[])
   const valid = depth.masked ? compare("lt", position, int(depth.extent)) : TRUE;
   const inner = depth.axes.filter((axis) => !depth.fixed.has(axis));
   const found: (Expr | undefined)[] = [];
-  decode(w, position, inner, found, "", out);
+  decode(w, position, inner, found, out);
   const coords = new Map(depth.fixed);
   for (const [axis, e] of found.entries()) if (e !== undefined) coords.set(axis, e);
   return { coords, valid };
@@ -145,11 +145,4 @@ export function quadAlongK(w: Writer, side: Side, point: Point, k: readonly Dept
 export function quadAlongSide(w: Writer, side: Side, quad: Quad, k: DepthPoint, out: Stmt[]): Expr {
   if (quad.kind === "vector") return widen(factorAt(w, side, quad.point, k, out));
   return fourLanes((l) => factorAt(w, side, part(quad.points, l), k, out));
-}
-
-/** An element that must be there. */
-export function part<T>(all: readonly T[], index: number): T {
-  const value = all[index];
-  if (value === undefined) throw new Error(`internal: no element ${index} of ${all.length}`);
-  return value;
 }

@@ -60,7 +60,8 @@ let loaded = false;
  */
 export function preloadSwiftShader() {
   if (loaded) return;
-  if (process.platform !== "linux" || process.arch !== "x64") throw new Error("SwiftShader is packed for Linux on x86-64 only");
+  if (process.platform !== "linux" || process.arch !== "x64")
+    throw new Error("SwiftShader is packed for Linux on x86-64 only");
   const path = unpacked();
   try {
     process.dlopen({ exports: {} }, path, constants.dlopen.RTLD_NOW | RTLD_NODELETE);
