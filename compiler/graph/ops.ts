@@ -2,9 +2,13 @@
  * The operators of the tensor graph: one row each.
  *
  * A row says everything that the compiler knows of an operator apart from the names of its attributes (graph.ts): what it
- * computes, how many inputs it takes, which shape comes out and what it costs. A new operator is an entry in `OpAttrs`,
+ * computes, how many inputs it takes, which shape comes out, what it costs and how it becomes loops. A new operator is an entry in `OpAttrs`,
  * a row here and tests.
  */
+import type { Lowering } from "../loop/context.ts";
+import * as maps from "../loop/lower-maps.ts";
+import * as products from "../loop/lower-products.ts";
+import * as reductions from "../loop/lower-reductions.ts";
 import { mul, product, type Size } from "../size.ts";
 import type { OpAttrs, OpName, TensorType } from "./graph.ts";
 import type { ShapeProblem } from "./shapes.ts";
@@ -18,76 +22,127 @@ export interface OpRow<K extends OpName> {
   readonly shape: ((inputs: readonly TensorType[], attrs: OpAttrs[K]) => TensorType | ShapeProblem) | undefined;
   /** Multiply-adds; undefined where they do not dominate (everything but convolutions and matrix products). */
   readonly macs?: (inputs: readonly TensorType[], output: TensorType) => Size;
+  /** Its loop nests (compiler/loop). */
+  readonly lower: Lowering<K>;
 }
 
 const LEAF: { readonly arity: readonly [0, 0]; readonly shape: undefined } = { arity: [0, 0], shape: undefined };
 
 export const OPS: { readonly [K in OpName]: OpRow<K> } = {
-  input: { doc: "a tensor that the caller supplies", ...LEAF },
-  param: { doc: "a tensor that the model owns: learned, or kept as a running statistic", ...LEAF },
-  constant: { doc: "one number, shape []", ...LEAF },
+  input: { doc: "a tensor that the caller supplies", ...LEAF, lower: maps.lowerInput },
+  param: {
+    doc: "a tensor that the model owns: learned, or kept as a running statistic",
+    ...LEAF,
+    lower: maps.lowerParam,
+  },
+  constant: { doc: "one number, shape []", ...LEAF, lower: maps.lowerConstant },
   conv2d: {
     doc: "cross-correlation of x [N,C,H,W] with w [O,C/groups,KH,KW], plus b [O]; zeros around the image",
     arity: [2, 3],
     shape: shapes.conv2d,
     macs: ([, w], out) => mul(product(out.shape), product(w?.shape.slice(1) ?? [])),
+    lower: products.lowerConv2d,
   },
   linear: {
     doc: "x·wᵀ + b on the last axis: x [...B,D], w [O,D], b [O]",
     arity: [2, 3],
     shape: shapes.linear,
     macs: ([, w], out) => mul(product(out.shape), w?.shape[1] ?? 1),
+    lower: products.lowerLinear,
   },
   matmul: {
     doc: "matrix product of the last two axes; the axes before them broadcast",
     arity: [2, 2],
     shape: shapes.matmul,
     macs: ([a], out) => mul(product(out.shape), a?.shape.at(-1) ?? 1),
+    lower: products.lowerMatmul,
   },
   max_pool2d: {
     doc: "the largest value of each window; padding is never the largest",
     arity: [1, 1],
     shape: shapes.pool2d("max_pool2d"),
+    lower: reductions.lowerMaxPool2d,
   },
   avg_pool2d: {
     doc: "the mean of each window; countPad divides by the whole window at the edges too",
     arity: [1, 1],
     shape: shapes.pool2d("avg_pool2d"),
+    lower: reductions.lowerAvgPool2d,
   },
-  softmax: { doc: "exp(x) divided by its sum along one axis", arity: [1, 1], shape: shapes.softmax },
+  softmax: {
+    doc: "exp(x) divided by its sum along one axis",
+    arity: [1, 1],
+    shape: shapes.softmax,
+    lower: reductions.lowerSoftmax,
+  },
   batch_norm: {
     doc: "(x - mean) / √(var + eps) · weight + bias for each channel (axis 1); running statistics outside training",
     arity: [5, 5],
     shape: shapes.batchNorm,
+    lower: maps.lowerBatchNorm,
   },
   layer_norm: {
     doc: "(x - mean) / √(var + eps) · weight + bias with the statistics of the last axis",
     arity: [3, 3],
     shape: shapes.layerNorm,
+    lower: reductions.lowerLayerNorm,
   },
   reduce: {
     doc: "sum, mean, max or min over axes, which are dropped or kept as 1",
     arity: [1, 1],
     shape: shapes.reduce,
+    lower: reductions.lowerReduce,
   },
-  unary: { doc: "a scalar function of every element", arity: [1, 1], shape: shapes.same },
-  binary: { doc: "a scalar function of two tensors, broadcast from the right", arity: [2, 2], shape: shapes.binary },
-  reshape: { doc: "the same elements in the same order in another shape", arity: [1, 1], shape: shapes.reshape },
-  permute: { doc: "axes in another order: out axis i is in axis order[i]", arity: [1, 1], shape: shapes.permute },
+  unary: { doc: "a scalar function of every element", arity: [1, 1], shape: shapes.same, lower: maps.lowerUnary },
+  binary: {
+    doc: "a scalar function of two tensors, broadcast from the right",
+    arity: [2, 2],
+    shape: shapes.binary,
+    lower: maps.lowerBinary,
+  },
+  reshape: {
+    doc: "the same elements in the same order in another shape",
+    arity: [1, 1],
+    shape: shapes.reshape,
+    lower: maps.lowerReshape,
+  },
+  permute: {
+    doc: "axes in another order: out axis i is in axis order[i]",
+    arity: [1, 1],
+    shape: shapes.permute,
+    lower: maps.lowerPermute,
+  },
   concat: {
     doc: "tensors one behind the other on one axis",
     arity: [1, Number.POSITIVE_INFINITY],
     shape: shapes.concat,
+    lower: maps.lowerConcat,
   },
-  slice: { doc: "`size` elements of one axis, from `start` on", arity: [1, 1], shape: shapes.slice },
+  slice: {
+    doc: "`size` elements of one axis, from `start` on",
+    arity: [1, 1],
+    shape: shapes.slice,
+    lower: maps.lowerSlice,
+  },
   dropout: {
     doc: "in training: zero with probability p, else divided by 1 - p; otherwise the identity",
     arity: [1, 1],
     shape: shapes.dropout,
+    lower: maps.lowerIdentity,
   },
-  causal_mask: { doc: "[...B,T,S]: entries with s > t become -∞", arity: [1, 1], shape: shapes.causalMask },
-  detach: { doc: "the identity, through which no gradient flows", arity: [1, 1], shape: shapes.same },
-  cast: { doc: "the same numbers in another element type", arity: [1, 1], shape: shapes.castTo },
+  causal_mask: {
+    doc: "[...B,T,S]: entries with s > t become -∞",
+    arity: [1, 1],
+    shape: shapes.causalMask,
+    lower: maps.lowerCausalMask,
+  },
+  detach: {
+    doc: "the identity, through which no gradient flows",
+    arity: [1, 1],
+    shape: shapes.same,
+    lower: maps.lowerIdentity,
+  },
+  cast: { doc: "the same numbers in another element type", arity: [1, 1], shape: shapes.castTo, lower: maps.lowerCast },
 };
 
 /** Operators whose type is given, not computed. */

@@ -7,58 +7,17 @@
  * packed for the target, and kernels fused.
  */
 import type { Graph, GraphNode, OpName } from "../graph/graph.ts";
+import { OPS } from "../graph/ops.ts";
 import { bufferAt } from "./access.ts";
 import { axis, equal } from "./affine.ts";
 import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./build.ts";
-import { axisNames, type Context, entry, knownShape, type Lowering } from "./context.ts";
+import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, fuse } from "./fuse.ts";
 import { CHANNELS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
-import {
-  lowerBatchNorm,
-  lowerBinary,
-  lowerCast,
-  lowerCausalMask,
-  lowerConcat,
-  lowerConstant,
-  lowerIdentity,
-  lowerInput,
-  lowerParam,
-  lowerPermute,
-  lowerReshape,
-  lowerSlice,
-  lowerUnary,
-} from "./lower-maps.ts";
-import { lowerConv2d, lowerLinear, lowerMatmul } from "./lower-products.ts";
-import { lowerAvgPool2d, lowerLayerNorm, lowerMaxPool2d, lowerReduce, lowerSoftmax } from "./lower-reductions.ts";
 import { packConstants } from "./pack.ts";
 import { splitRows } from "./split.ts";
-
-const LOWERINGS: { readonly [K in OpName]: Lowering<K> } = {
-  input: lowerInput,
-  param: lowerParam,
-  constant: lowerConstant,
-  conv2d: lowerConv2d,
-  linear: lowerLinear,
-  matmul: lowerMatmul,
-  max_pool2d: lowerMaxPool2d,
-  avg_pool2d: lowerAvgPool2d,
-  softmax: lowerSoftmax,
-  batch_norm: lowerBatchNorm,
-  layer_norm: lowerLayerNorm,
-  reduce: lowerReduce,
-  unary: lowerUnary,
-  binary: lowerBinary,
-  reshape: lowerReshape,
-  permute: lowerPermute,
-  concat: lowerConcat,
-  slice: lowerSlice,
-  dropout: lowerIdentity,
-  causal_mask: lowerCausalMask,
-  detach: lowerIdentity,
-  cast: lowerCast,
-};
 
 export interface LowerOptions {
   /** Columns of a panel of packed weights: 8 for WASM, more than any N for a plain K×N matrix, 0 to pack nothing. */
@@ -155,7 +114,7 @@ function draftOf(graph: Graph): Draft {
 
 /** The compiler cannot see that the row chosen by `node.op` takes `node`; the table's type is what ensures it. */
 function lowerNode<K extends OpName>(node: GraphNode & { readonly op: K }, context: Context): Value {
-  const lowering: (node: never, context: Context) => Value = LOWERINGS[node.op];
+  const lowering: (node: never, context: Context) => Value = OPS[node.op].lower;
   return lowering(node as never, context);
 }
 
