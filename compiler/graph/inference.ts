@@ -15,12 +15,14 @@ import type { Rule, Site } from "./rewrite.ts";
 const withoutTraining: Rule = {
   name: "without-training",
   doc: "dropout and detach are the identity outside training",
-  apply: (node) => (node.op === "dropout" || node.op === "detach" ? node.inputs[0] : undefined),
+  ops: ["dropout", "detach"],
+  apply: (node) => node.inputs[0],
 };
 
 const neutralOperand: Rule = {
   name: "neutral-operand",
   doc: "x + 0, 0 + x, x - 0, x * 1, 1 * x, x / 1 and x ^ 1 are x",
+  ops: ["binary"],
   apply: (node) => {
     if (node.op !== "binary") return undefined;
     const [left, right] = node.inputs;
@@ -46,6 +48,7 @@ const neutralOperand: Rule = {
 const moves: Rule = {
   name: "moves",
   doc: "two permutes are one, two reshapes are one, and one that changes nothing is none",
+  ops: ["permute", "reshape"],
   apply: (node, site) => {
     if (node.op !== "permute" && node.op !== "reshape") return undefined;
     const inner = inputOf(node, 0);
@@ -64,6 +67,7 @@ const moves: Rule = {
 const foldBatchNorm: Rule = {
   name: "fold-batch-norm",
   doc: "batch norm behind a convolution or a linear layer becomes part of its weights, even through moves of axes",
+  ops: ["batch_norm"],
   apply: (node, site) => {
     if (node.op !== "batch_norm") return undefined;
     const found = producer(inputOf(node, 0), 1, site);
@@ -86,6 +90,7 @@ const foldBatchNorm: Rule = {
 const spellOutBatchNorm: Rule = {
   name: "spell-out-batch-norm",
   doc: "any other batch norm is x·s + t",
+  ops: ["batch_norm"],
   apply: (node, site) => {
     if (node.op !== "batch_norm") return undefined;
     const { scale, shift } = affine(node, site);
@@ -97,6 +102,7 @@ const spellOutBatchNorm: Rule = {
 const spellOutLayerNorm: Rule = {
   name: "spell-out-layer-norm",
   doc: "layer norm is (x - mean) · 1/√(var + eps) · weight + bias, var being the mean of the squared distances",
+  ops: ["layer_norm"],
   apply: (node, site) => {
     if (node.op !== "layer_norm") return undefined;
     const [x, weight, bias] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];

@@ -17,6 +17,8 @@ import { isProblem } from "./shapes.ts";
 export interface Rule {
   readonly name: string;
   readonly doc: string;
+  /** The operators that `apply` is asked about. */
+  readonly ops: readonly OpName[];
   /** The replacement, of the same shape and type; undefined where the rule has nothing to say. */
   readonly apply: (node: GraphNode, site: Site) => GraphNode | undefined;
 }
@@ -51,8 +53,9 @@ export function rewrite(graph: Graph, rules: readonly Rule[]): Graph {
 
 /** The graph after the first rule that changes anything; undefined if none does. */
 function firstPass(graph: Graph, rules: readonly Rule[]): Graph | undefined {
+  const present = new Set(graph.nodes.map((node) => node.op));
   for (const rule of rules) {
-    const next = onePass(graph, rule);
+    const next = rule.ops.some((op) => present.has(op)) ? onePass(graph, rule) : undefined;
     if (next !== undefined) return next;
   }
   return undefined;
@@ -68,7 +71,8 @@ function onePass(graph: Graph, rule: Rule): Graph | undefined {
   for (const old of graph.nodes) {
     const inputs = old.inputs.map((input) => replacement(now, input));
     const copy = builder.copy(old, inputs);
-    const node = rule.apply(copy, siteOf(builder, copy, uses)) ?? copy;
+    const replaced = rule.ops.includes(copy.op) ? rule.apply(copy, siteOf(builder, copy, uses)) : undefined;
+    const node = replaced ?? copy;
     if (node !== copy) changed = true;
     now.set(old, node);
     uses.set(node, (uses.get(node) ?? 0) + (before.get(old) ?? 0));
