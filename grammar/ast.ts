@@ -433,7 +433,23 @@ export interface Unary extends Node {
   readonly value: Expr;
 }
 
-export type BinaryOp = "or" | "and" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "in" | "is" | "+" | "-" | "*" | "/" | "%" | "^";
+export type BinaryOp =
+  | "or"
+  | "and"
+  | "=="
+  | "!="
+  | "<"
+  | "<="
+  | ">"
+  | ">="
+  | "in"
+  | "is"
+  | "+"
+  | "-"
+  | "*"
+  | "/"
+  | "%"
+  | "^";
 
 /** `≠ ≤ ≥` arrive as their ASCII spelling; `×` is `Times`. */
 export interface Binary extends Node {
