@@ -199,27 +199,38 @@ function bytesOf(data: Float32Array): Uint8Array {
 }
 
 /**
- * The pieces of a file that holds `tensors` as F32, in order. The header is padded with spaces to eight bytes, so that
- * every tensor can be read in place.
+ * What comes before the numbers of a file of F32 tensors, which follow in this order without gaps. The header is padded
+ * with spaces to eight bytes, so that every tensor can be read in place.
  */
-export function writeSafetensors(
-  tensors: readonly TensorData[],
+export function safetensorsHead(
+  tensors: readonly { readonly name: string; readonly shape: readonly number[] }[],
   metadata: Readonly<Record<string, string>> = {},
-): readonly Uint8Array[] {
+): Uint8Array {
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length > 0) header["__metadata__"] = metadata;
   let offset = 0;
-  for (const { name, shape, data } of tensors) {
-    if (shape.reduce((product, size) => product * size, 1) !== data.length) {
-      throw new Error(`internal: ${name} has ${data.length} numbers for the shape [${shape.join(", ")}]`);
-    }
-    header[name] = { dtype: "F32", shape, data_offsets: [offset, offset + data.byteLength] };
-    offset += data.byteLength;
+  for (const { name, shape } of tensors) {
+    const end = offset + 4 * shape.reduce((product, size) => product * size, 1);
+    header[name] = { dtype: "F32", shape, data_offsets: [offset, end] };
+    offset = end;
   }
   const json = new TextEncoder().encode(JSON.stringify(header));
   const length = Math.ceil(json.length / 8) * 8;
   const head = new Uint8Array(8 + length).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(length), true);
   head.set(json, 8);
-  return [head, ...tensors.map(({ data }) => bytesOf(data))];
+  return head;
+}
+
+/** The pieces of a file that holds `tensors` as F32, in order. */
+export function writeSafetensors(
+  tensors: readonly TensorData[],
+  metadata: Readonly<Record<string, string>> = {},
+): readonly Uint8Array[] {
+  for (const { name, shape, data } of tensors) {
+    if (shape.reduce((product, size) => product * size, 1) !== data.length) {
+      throw new Error(`internal: ${name} has ${data.length} numbers for the shape [${shape.join(", ")}]`);
+    }
+  }
+  return [safetensorsHead(tensors, metadata), ...tensors.map(({ data }) => bytesOf(data))];
 }
