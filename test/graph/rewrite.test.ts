@@ -80,11 +80,16 @@ describe("batch norm", () => {
   test("does not fold through moves that mix the channels", () => {
     const net = new Net();
     net.layer = "out";
-    const y = net.conv(net.input("x", [2, 3, 4, 2]), 6, 1);
-    const mixed = net.op("reshape", [y], { shape: [2, 3, 16] });
-    const turned = net.op("permute", [y], { order: [0, 2, 1, 3] });
-    const after = rewritten(net.finish(net.batchNorm(mixed, "a"), net.batchNorm(turned, "b")));
-    expect(onData(after).filter((op) => op === "binary")).toHaveLength(4);
+    const y = (at: string): GraphNode => {
+      net.layer = at;
+      return net.conv(net.input("x", [2, 3, 4, 2]), 4, 1); // [2, 4, 4, 2]
+    };
+    const halves = net.op("reshape", [y("a")], { shape: [2, 8, 4] });
+    const turned = net.op("permute", [y("b")], { order: [0, 2, 1, 3] });
+    // As many rows as channels, in the place of the channels, but made of both.
+    const shifted = net.op("reshape", [y("c")], { shape: [4, 4, 4] });
+    const after = rewritten(net.finish(...[halves, turned, shifted].map((x, i) => net.batchNorm(x, `bn${i}`))));
+    expect(onData(after).filter((op) => op === "binary")).toHaveLength(6);
   });
 
   test("is spelled out where others read the convolution, or where there is none", () => {
