@@ -2,8 +2,8 @@
  * The operators of the tensor graph: one row each.
  *
  * A row says everything that the compiler knows of an operator apart from the names of its attributes (graph.ts): what it
- * computes, how many inputs it takes, which shape comes out, what it costs and how it becomes loops. A new operator is an entry in `OpAttrs`,
- * a row here and tests.
+ * computes, how many inputs it takes, which shape comes out, what it costs and how it becomes loops. A new operator is an
+ * entry in `OpAttrs`, a row here and tests.
  */
 import type { Lowering } from "../loop/context.ts";
 import * as maps from "../loop/lower-maps.ts";

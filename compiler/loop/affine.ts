@@ -39,7 +39,7 @@ export function scale(e: Affine, by: number): Affine {
   if (by === 0) return constant(0);
   return {
     terms: e.terms.map(({ coefficient, atom }) => ({ coefficient: coefficient * by, atom })),
-    constant: e.constant * by,
+    constant: e.constant * by + 0, // never -0
   };
 }
 
@@ -47,7 +47,7 @@ export function scale(e: Affine, by: number): Affine {
 function divide(e: Affine, by: number): Affine {
   return {
     terms: e.terms.map(({ coefficient, atom }) => ({ coefficient: coefficient / by, atom })),
-    constant: e.constant / by,
+    constant: e.constant / by + 0,
   };
 }
 
@@ -332,11 +332,12 @@ function substituteAtom(atom: Atom, replacements: readonly Affine[], sizes: read
   }
 }
 
-/** The row-major position of `index` in a box of these extents. */
+/** The row-major position of `index`, which lies inside, in a box of these extents. */
 export function flatten(index: readonly Affine[], extents: readonly number[], sizes: readonly number[]): Affine {
   let sum = constant(0);
   index.forEach((part, d) => {
-    sum = add(scale(sum, extents[d] ?? 1), part);
+    const extent = extents[d] ?? 1;
+    if (extent > 1) sum = add(scale(sum, extent), part);
   });
   return collapse(sum, sizes);
 }
@@ -350,6 +351,6 @@ export function unflatten(flat: Affine, extents: readonly number[], sizes: reado
     index.unshift(mod(rest, extent, sizes));
     rest = floorDiv(rest, extent, sizes);
   }
-  if (extents.length > 0) index.unshift(rest);
+  if (extents.length > 0) index.unshift(extents[0] === 1 ? constant(0) : rest);
   return index;
 }
