@@ -153,9 +153,19 @@ export async function loadClip(
       flow,
       readSeconds: (read - started) / 1000,
       flowSeconds: flow === "none" ? 0 : (performance.now() - read) / 1000,
-      warnings: facts.warnings,
+      warnings: [...facts.warnings, ...pts.flatMap(jumps)],
     },
   };
+}
+
+/** A warning where time jumps within a window: the flow across it is not the motion from one frame to the next. */
+function jumps(pts: readonly number[]): string[] {
+  const steps = pts.slice(1).map((t, i) => t - (pts[i] ?? t));
+  const usual = [...steps].sort((a, b) => a - b)[Math.floor(steps.length / 2)] ?? 0;
+  const at = steps.findIndex((step) => step > 2.5 * usual);
+  if (at < 0) return [];
+  const [from = 0, to = 0] = pts.slice(at, at + 2);
+  return [`frames are missing between ${from.toFixed(2)} s and ${to.toFixed(2)} s, and the flow there spans the gap`];
 }
 
 /** Looks at what `path` is and hands it to the reader for it. */

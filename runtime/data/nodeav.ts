@@ -189,13 +189,13 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
     line.sort((a, b) => a - b);
     if (promised > packets) warnings.push(`the file is cut off: it announces ${promised} frames and holds ${packets}`);
 
+    let lost = 0;
     let exact = false; // whether `line` lists decoded frames
     const measure = (): void => {
       line = [];
-      const failed = decode(0, (_frame, pts) => line.push(pts) > 0);
+      lost = decode(0, (_frame, pts) => line.push(pts) > 0);
       line.sort((a, b) => a - b);
       exact = true;
-      if (failed > 0) warnings.push(`${failed} damaged ${failed === 1 ? "frame was" : "frames were"} left out`);
     };
     const need = Math.max(...job.windows.map((w) => w.count));
     if (!timed || line.length < need) measure();
@@ -214,7 +214,7 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
       const first = line[Math.floor((line.length - window.count) * window.position)] ?? 0;
       const start = exact ? 0 : keys.reduce((best, key) => (key.pts <= first ? Math.max(best, key.number) : best), 0);
       const taken: { readonly rgb: Uint8Array<ArrayBuffer>; readonly pts: number }[] = [];
-      decode(start, (frame, pts, stream) => {
+      const failed = decode(start, (frame, pts, stream) => {
         if (pts < first - 1e-6) return true;
         const quarters = quartersOf(stream);
         taken.push({
@@ -232,8 +232,10 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
       }
       for (const { rgb, pts } of taken)
         post({ kind: "frame", window: index, frame: { width, height, rgb, pts } }, [rgb.buffer]);
+      lost = Math.max(lost, failed);
       index++;
     }
+    if (lost > 0) warnings.push(`${lost} damaged ${lost === 1 ? "frame was" : "frames were"} left out`);
     post({ kind: "done", frames: line.length, width, height, warnings }, []);
   } finally {
     scaler.close();

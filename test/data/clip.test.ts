@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ProgramInput } from "../../compiler/program.ts";
 import { type Clip, loadClip } from "../../runtime/data/clip.ts";
 import type { DataError } from "../../runtime/data/source.ts";
-import { drawScene } from "../tools/make-video.mjs";
+import { drawScene, makeVideo } from "../tools/make-video.mjs";
 
 const sample = "examples/clip.mp4";
 const folder = mkdtempSync(join(tmpdir(), "netc-clip-"));
@@ -100,6 +100,17 @@ describe("a video", () => {
     expect(again.tensors).toEqual(clip.tensors);
     const rgb = tensorOf(clip, "rgb");
     expect(rgb.subarray(0, 3072)).not.toEqual(rgb.subarray(3072));
+  });
+
+  test("with a hole in it is used, with a warning", async () => {
+    makeVideo(at("whole.webm"), { codec: "libvpx", frames: 40 });
+    const bytes = readFileSync(at("whole.webm"));
+    bytes.fill(0x5a, Math.floor(bytes.length * 0.3), Math.floor(bytes.length * 0.4));
+    writeFileSync(at("hole.webm"), bytes);
+    const clip = clipOf(await loadClip(at("hole.webm"), [flowInput(24, 10)]));
+    expect(clip.report.warnings).toEqual([
+      expect.stringMatching(/^frames are missing between \d\.\d\d s and \d\.\d\d s, and the flow there spans the gap$/),
+    ]);
   });
 
   test("is read where it is asked to be", async () => {
@@ -198,12 +209,11 @@ describe("what is wrong, where, and what to do", () => {
     expect("help" in result && result.help.length).toBeGreaterThan(10);
   });
   test("an input that no clip can fill", async () => {
-    const { preprocess: _, ...rest } = rgbInput(24);
-    expect(await loadClip(sample, [{ ...rest, name: "tokens", shape: [1, 512], preprocess: undefined }])).toMatchObject(
-      {
-        kind: "input",
-        message: "the input `tokens` [1, 512] is neither an RGB frame nor a stack of flow fields",
-      },
-    );
+    expect(
+      await loadClip(sample, [{ ...rgbInput(24), name: "tokens", shape: [1, 512], preprocess: undefined }]),
+    ).toMatchObject({
+      kind: "input",
+      message: "the input `tokens` [1, 512] is neither an RGB frame nor a stack of flow fields",
+    });
   });
 });
