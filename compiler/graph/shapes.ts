@@ -33,7 +33,7 @@ export function showType(type: TensorType): string {
 }
 
 /** How a binary function is written between or before its operands. */
-export const SYMBOLS: { readonly [K in BinaryFn]: string } = {
+const SYMBOLS: { readonly [K in BinaryFn]: string } = {
   add: "+",
   sub: "-",
   mul: "*",

@@ -178,7 +178,7 @@ export function resnet50(
 }
 
 /** Numbers in [-1, 1) that are the same for the same seed (mulberry32). */
-export function randomValues(length: number, seed: number): Float64Array {
+function randomValues(length: number, seed: number): Float64Array {
   let state = seed;
   return Float64Array.from({ length }, () => {
     state = (state + 0x6d2b79f5) | 0;
