@@ -69,13 +69,15 @@ export interface ExtraFile {
 }
 
 /**
- * Writes `program` to `destination` and returns the files' names.
+ * Writes `program` to `destination` and returns the files' names. `weightsFile` names the extra file that holds the
+ * weights: the manifest records its length.
  * @throws CommandError for a destination that is not ours (exit 1) or a full disk (exit 3); nothing is lost then
  */
 export async function writeProgramFolder(
   program: Program,
   destination: string,
   extras: readonly ExtraFile[] = [],
+  weightsFile?: string,
 ): Promise<readonly string[]> {
   const folder = resolve(destination);
   checkDestination(folder, destination);
@@ -84,14 +86,16 @@ export async function writeProgramFolder(
     mkdirSync(dirname(folder), { recursive: true });
     temporary = join(dirname(folder), `.${basename(folder)}-${process.pid}`);
     mkdirSync(temporary);
-    const files = await encodeProgram(program);
-    mkdirSync(join(temporary, "kernels"));
-    for (const [name, contents] of files) writeFileSync(join(temporary, name), contents);
+    let weights: Program["weights"];
     for (const { name, contents } of extras) {
       const path = join(temporary, name);
       if (typeof contents === "string") writeFileSync(path, contents);
       else await contents(path);
+      if (name === weightsFile) weights = { file: name, bytes: lstatSync(path).size };
     }
+    const files = await encodeProgram({ ...program, weights });
+    mkdirSync(join(temporary, "kernels"));
+    for (const [name, contents] of files) writeFileSync(join(temporary, name), contents);
     const names = [...files.keys(), ...extras.map((extra) => extra.name)].sort();
     writeFileSync(join(temporary, INDEX), names.join("\n"));
     const previous = `${temporary}-previous`;

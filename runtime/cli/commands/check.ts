@@ -1,24 +1,38 @@
 /**
  * `netc check`: reads a model, resolves names, checks shapes and assertions, and says what it found. Sizes may stay open.
  */
-import { openEntry } from "../sources.ts";
-import { type ExitCode, EXIT } from "../exit.ts";
-import { elaborateEntry } from "../model.ts";
-import { grouped, paint, print, printJson } from "../terminal.ts";
-import { parameterCount } from "../../../compiler/graph/cost.ts";
-import { showShape } from "../../../compiler/size.ts";
 
-export async function check(file: string, options: { readonly json?: boolean; readonly model?: string }): Promise<ExitCode> {
+import { costOf } from "../../../compiler/graph/cost.ts";
+import { showShape, showSize } from "../../../compiler/size.ts";
+import { EXIT, type ExitCode } from "../exit.ts";
+import { elaborateEntry } from "../model.ts";
+import { openEntry } from "../sources.ts";
+import { grouped, paint, print, printJson } from "../terminal.ts";
+
+export async function check(
+  file: string,
+  options: { readonly json?: boolean; readonly model?: string },
+): Promise<ExitCode> {
   const entry = openEntry(file);
   const model = elaborateEntry(entry, { model: options.model, bind: new Map(), json: options.json === true });
   if (model === undefined) return EXIT.wrong;
-  const inputs = model.graph.inputs.map((node) => ({ name: node.attrs.name, shape: node.shape.map(String) }));
+  const { parameters } = costOf(model.graph).total;
+  const inputs = model.graph.inputs.map((node) => ({ name: node.attrs.name, shape: node.shape.map(showSize) }));
   if (options.json === true) {
-    printJson({ model: model.name, parameters: parameterCount(model.graph), inputs, positions: model.positions.length });
+    printJson({
+      model: model.name,
+      parameters: Number(parameters),
+      inputs,
+      positions: model.positions.length,
+    });
     return EXIT.ok;
   }
-  const shapes = model.graph.inputs.map((node) => `${node.attrs.name}: ${node.dtype}${showShape(node.shape)}`).join(", ");
+  const shapes = model.graph.inputs
+    .map((node) => `${node.attrs.name}: ${node.dtype}${showShape(node.shape)}`)
+    .join(", ");
   const outputs = model.graph.outputs.map(({ node }) => `${node.dtype}${showShape(node.shape)}`).join(", ");
-  print(`${paint("green", "✓", process.stdout)} ${model.name}(${shapes}) -> ${outputs}, ${grouped(parameterCount(model.graph))} parameters`);
+  print(
+    `${paint("green", "✓", process.stdout)} ${model.name}(${shapes}) -> ${outputs}, ${grouped(Number(parameters))} parameters`,
+  );
   return EXIT.ok;
 }

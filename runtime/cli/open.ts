@@ -1,0 +1,44 @@
+/**
+ * Opening a program on the device that a command was given.
+ */
+import type { Program } from "../../compiler/program.ts";
+import { EngineError, type Runner } from "../engine/runner.ts";
+import { openWasm } from "../engine/wasm/runner.ts";
+import { openWebGPU } from "../engine/webgpu.ts";
+import type { Target } from "./devices.ts";
+import { CommandError, EXIT } from "./exit.ts";
+import { bytes } from "./terminal.ts";
+
+/** An engine's error in words, with the exit code of a machine that cannot. */
+export function engineFailure(error: EngineError): CommandError {
+  const { problem } = error;
+  switch (problem.kind) {
+    case "limit": {
+      const inBytes = /bytes|memory|size/i.test(problem.what);
+      const amount = (value: number): string => (inBytes ? `${value} bytes (${bytes(value)})` : String(value));
+      return new CommandError(
+        EXIT.machine,
+        `this does not fit: ${problem.what}: ${amount(problem.need)} needed, ${amount(problem.have)} available`,
+        ["a smaller batch, smaller inputs or fewer parameters", "`netc doctor` shows what this machine has"],
+      );
+    }
+    case "no-device":
+      return new CommandError(EXIT.machine, problem.what, ["`netc doctor` shows what this machine has"]);
+    case "failed":
+      return new CommandError(EXIT.machine, problem.what);
+    case "usage":
+      return new CommandError(EXIT.wrong, problem.what);
+    default:
+      return problem satisfies never;
+  }
+}
+
+/** Opens `program` on `target`. @throws CommandError (exit 3) if it does not fit or the device fails */
+export async function openRunner(program: Program, target: Exclude<Target, { device: "interp" }>): Promise<Runner> {
+  try {
+    if (target.device === "webgpu") return await openWebGPU(program, target.gpu);
+    return await openWasm(program);
+  } catch (error) {
+    throw error instanceof EngineError ? engineFailure(error) : error;
+  }
+}
