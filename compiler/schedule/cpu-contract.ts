@@ -81,6 +81,10 @@ export interface CpuPlan {
 const SUMS_BYTES = 196608;
 const BLOCK_K = 384;
 const TILE_M = 96;
+/** Tasks wanted for each thread, and tiles that are not made smaller for their sake. */
+const TASKS_A_THREAD = 8;
+const LEAST_N = 16;
+const LEAST_M = 32;
 /** With one or two rows the right factor is only streamed: long blocks. */
 const STREAM_K = 4096;
 
@@ -103,16 +107,16 @@ export function planContraction(kernel: Kernel, c: Contraction, packed: boolean,
   const panels = Math.ceil(n / PANEL);
   let tileM = Math.min(TILE_M, upTo(m, rows));
   let tileN = Math.min(panels, Math.max(1, Math.floor(SUMS_BYTES / (tileM * PANEL * 4))));
-  // Tiles of equal size, and as many as the threads share evenly.
-  const tilesM = Math.ceil(m / tileM);
-  const tilesN = Math.ceil(panels / tileN);
-  tileM = upTo(Math.ceil(m / tilesM), rows);
-  tileN = Math.ceil(panels / tilesN);
-  const tasks = batch * tilesM * tilesN;
-  if (tasks % threads !== 0 && tasks < 16 * threads) {
-    if (Math.ceil(m / rows) >= upTo(tilesM, threads) * 4) tileM = upTo(Math.ceil(m / upTo(tilesM, threads)), rows);
-    else tileN = Math.ceil(panels / Math.min(panels, upTo(tilesN, threads)));
+  // Enough tasks to share evenly: narrower tiles first, which cost a second copy of the left factor's rows, then lower.
+  const count = (): number => batch * Math.ceil(m / tileM) * Math.ceil(panels / tileN);
+  while (count() < TASKS_A_THREAD * threads) {
+    if (tileN > LEAST_N) tileN = Math.ceil(tileN / 2);
+    else if (tileM > LEAST_M) tileM = upTo(Math.ceil(tileM / 2), rows);
+    else break;
   }
+  // Tiles of equal size.
+  tileM = upTo(Math.ceil(m / Math.ceil(m / tileM)), rows);
+  tileN = Math.ceil(panels / Math.ceil(panels / tileN));
   return { rows, ways, tileM, tileN, chunkAxis, chunk, blockK: chunk * inner, packed };
 }
 

@@ -79,7 +79,7 @@ class WasmRunner implements Runner {
   readonly device: string;
   readonly #plan: MemoryPlan;
   readonly #memory: WebAssembly.Memory;
-  readonly #control: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(12));
+  readonly #control: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(16));
   readonly #threadCount: number;
   readonly #runSteps: readonly ThreadStep[];
   #threads: readonly Thread[] = [];
@@ -109,7 +109,6 @@ class WasmRunner implements Runner {
         memory: this.#memory,
         modules,
         control: this.#control,
-        thread: index,
         threads: this.#threadCount,
         scratch: this.#plan.scratch[index] ?? 0,
       }),

@@ -19,9 +19,11 @@ export type ToThread =
       readonly kind: "open";
       readonly memory: WebAssembly.Memory;
       readonly modules: readonly WebAssembly.Module[];
-      /** Three words: threads that have arrived at the barrier, the barrier's generation, whether one has failed. */
+      /**
+       * Four words: threads that have arrived at the barrier, the barrier's generation, whether a thread has failed,
+       * shares of the step that have been taken.
+       */
       readonly control: Int32Array<SharedArrayBuffer>;
-      readonly thread: number;
       readonly threads: number;
       /** Byte address of this thread's scratch memory. */
       readonly scratch: number;
@@ -56,14 +58,25 @@ export function threadMain(port: Port): void {
           return (...args) => void run(...args);
         });
       } else if (opened !== undefined) {
-        const { control, thread, threads, scratch } = opened;
+        const { control, threads, scratch } = opened;
         for (const { kernel, addresses } of message.steps) {
           step += 1;
-          kernels[kernel]?.(thread, threads, scratch, ...addresses);
-          if (threads === 1) continue;
+          const run = kernels[kernel];
+          if (run === undefined) throw new Error(`there is no kernel ${kernel}`);
+          if (threads === 1) {
+            run(0, 1, scratch, ...addresses);
+            continue;
+          }
+          // A kernel splits its work into as many shares as it is told there are threads. There are more shares than
+          // threads, and whoever is free takes the next: a core that others use as well holds nobody up for long.
+          const shares = 8 * threads;
+          for (let share = Atomics.add(control, 3, 1); share < shares; share = Atomics.add(control, 3, 1)) {
+            run(share, shares, scratch, ...addresses);
+          }
           const generation = Atomics.load(control, 1);
           if (Atomics.add(control, 0, 1) === threads - 1) {
             Atomics.store(control, 0, 0);
+            Atomics.store(control, 3, 0);
             Atomics.add(control, 1, 1);
             Atomics.notify(control, 1);
           } else {
