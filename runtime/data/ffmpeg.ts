@@ -39,7 +39,17 @@ export async function readWithFfmpeg(
   take: TakeFrame,
 ): Promise<ClipFacts | DataError> {
   // With "file:" before it no path is mistaken for an option or for another protocol.
-  const input = ["-hide_banner", "-nostdin", "-nostats", "-i", `file:${resolve(path)}`, "-map", "0:v:0"];
+  const input = [
+    "-hide_banner",
+    "-nostdin",
+    "-nostats",
+    "-loglevel",
+    "level+info",
+    "-i",
+    `file:${resolve(path)}`,
+    "-map",
+    "0:v:0",
+  ];
 
   const pts: number[] = [];
   let [width, height] = [0, 0];
@@ -55,7 +65,7 @@ export async function readWithFfmpeg(
         // Without time stamps the file says nothing about its speed; only the order matters then.
         pts.push(Number.isFinite(stamp) ? stamp : pts.length / 25);
         [width, height] = [Number(frame[2]), Number(frame[3])];
-      } else if (/error|corrupt|invalid|no such|matches no|could not/i.test(line)) complaint ??= line.trim();
+      } else complaint ??= /\[(?:error|fatal|panic)\] (.*)/.exec(line)?.[1];
     },
   );
   if (pts.length === 0) return notDecodable(path, complaint ?? "ffmpeg found no frame");

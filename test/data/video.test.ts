@@ -164,8 +164,8 @@ describe("an ffmpeg program", () => {
 const args = process.argv.slice(2);
 if (args.includes("-version")) console.log("ffmpeg version ${version} Copyright");
 else if (args.includes("showinfo")) {
-  for (let i = 0; i < ${n}; i++) console.error("[Parsed_showinfo_0 @ 0x1] n:%s pts:%s pts_time:%s pos: 1 fmt:yuv420p sar:0/1 s:4x2 i:P iskey:1", i, i + 5, (i + 5) / 10);
-  if (${n} === 0) { console.error("in.mp4: Invalid data found when processing input"); process.exit(1); }
+  for (let i = 0; i < ${n}; i++) console.error("[Parsed_showinfo_0 @ 0x1] [info] n:%s pts:%s pts_time:%s pos: 1 fmt:yuv420p sar:0/1 s:4x2 i:P iskey:1", i, i + 5, (i + 5) / 10);
+  if (${n} === 0) { console.error("[error] in.mp4: Invalid data found when processing input"); process.exit(1); }
 } else {
   const flag = ${JSON.stringify(version)}.startsWith("4") ? "-vsync 0" : "-fps_mode passthrough";
   if (!args.join(" ").includes(flag)) process.exit(1);
