@@ -83,19 +83,32 @@ export const lowerBinary: Lowering<"binary"> = (node, context) => {
   return mapKernel(node, context, relu ? "relu" : fn, [left, right], ([l, r]) => binary(fn, l, r ?? num(0)));
 };
 
-/** (x - mean)/√(var + eps) · weight + bias, with stored statistics; what folding into weights has left over. */
-export const lowerBatchNorm: Lowering<"batch_norm"> = (node, context) =>
-  mapKernel(node, context, "batch_norm", [operand(node, 0)], ([x], builder, index) => {
-    const channel = [entry(index, 1)];
-    const [weight, bias, mean, variance] = [1, 2, 3, 4].map((at) =>
-      builder.load(context.value(operand(node, at)), channel),
-    );
-    if (weight === undefined || bias === undefined || mean === undefined || variance === undefined) {
-      throw new Error("internal: batch_norm takes five inputs");
-    }
-    const factor = binary("mul", weight, unary("rsqrt", binary("add", variance, num(node.attrs.eps))));
-    return binary("add", binary("mul", binary("sub", x, mean), factor), bias);
+/**
+ * x · scale + shift with stored statistics: what folding into weights has left over. `scale` = weight/√(var + eps) and
+ * `shift` = bias - mean · scale are a kernel of their own, which runs once, when the weights arrive.
+ */
+export const lowerBatchNorm: Lowering<"batch_norm"> = (node, context) => {
+  const channels = entry(knownShape(node), 1);
+  const from = [1, 2, 3, 4].map((at) => context.value(operand(node, at)));
+  const builder = kernelBuilder(context.buffers);
+  const c = builder.axis("c", channels);
+  const parameter = (at: number): Scalar => builder.load(entry(from, at), [c]);
+  const spread = binary("add", parameter(3), num(node.attrs.eps));
+  const factor = binary("mul", parameter(0), unary("rsqrt", spread));
+  const offset = binary("sub", parameter(1), binary("mul", parameter(2), factor));
+  const [scale, shift] = [["scale", factor] as const, ["shift", offset] as const].map(([part, value]) => {
+    const name = nameOf(node, `batch_norm.${part}`);
+    const buffer = context.allocate({ name, shape: [channels], dtype: node.dtype, from });
+    builder.store(buffer, [c], value);
+    return viewOf(buffer);
   });
+  if (scale === undefined || shift === undefined) throw new Error("internal: batch_norm has a scale and a shift");
+  context.emit(builder.finish({ name: nameOf(node, "batch_norm.fold"), layers: layersOf(node) }));
+  return mapKernel(node, context, "batch_norm", [operand(node, 0)], ([x], map, index) => {
+    const channel = [entry(index, 1)];
+    return binary("add", binary("mul", x, map.load(scale, channel)), map.load(shift, channel));
+  });
+};
 
 /** Column s of row t is masked (LOWEST) where s > t. */
 export const lowerCausalMask: Lowering<"causal_mask"> = (node, context) =>

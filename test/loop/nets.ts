@@ -157,3 +157,100 @@ export function difference(got: Float64Array | undefined, expected: Float64Array
   }
   return most / largest;
 }
+
+// ---------------------------------------------------------------------------------------------------------- whole networks
+
+/** A convolution with bias and ReLU, as in VGG. */
+export function convRelu(net: Net, path: string, x: GraphNode, channels: number): GraphNode {
+  net.at(path);
+  const w = net.param(`${path}.weight`, [channels, dims(x)[1] ?? 0, 3, 3]);
+  return net.relu(net.conv2d(x, w, net.param(`${path}.bias`, [channels]), { pad: [1, 1] }));
+}
+
+/** A fully connected layer on [N, D]. */
+export function dense(net: Net, path: string, x: GraphNode, features: number): GraphNode {
+  net.at(path);
+  const w = net.param(`${path}.weight`, [features, dims(x)[1] ?? 0]);
+  return net.linear(x, w, net.param(`${path}.bias`, [features]));
+}
+
+function conv1x1(net: Net, path: string, x: GraphNode, channels: number): GraphNode {
+  const w = net.param(`${path}.weight`, [channels, dims(x)[1] ?? 0, 1, 1]);
+  return net.conv2d(x, w, net.param(`${path}.bias`, [channels]));
+}
+
+/** [N,C,H,W] → [N,H·W,C]. */
+function tokens(net: Net, x: GraphNode): GraphNode {
+  const [n = 0, c = 0, h = 0, w = 0] = dims(x);
+  return net.reshape(net.permute(x, [0, 2, 3, 1]), [n, h * w, c]);
+}
+
+/** One direction of STIA: `own` attends to max-pooled keys and values of `other`, batch norm, residual sum. */
+export function stia(net: Net, path: string, own: GraphNode, other: GraphNode): GraphNode {
+  net.at(path);
+  const [n = 0, c = 0, h = 0, w = 0] = dims(own);
+  const inner = Math.max(1, Math.floor(c / 2));
+  const pool = (x: GraphNode): GraphNode => net.maxPool(x, [2, 2], [2, 2], [0, 0]);
+  const q = tokens(net, conv1x1(net, `${path}.theta`, own, inner));
+  const k = tokens(net, pool(conv1x1(net, `${path}.phi`, other, inner)));
+  const v = tokens(net, pool(conv1x1(net, `${path}.g`, other, inner)));
+  const logits = net.binary("mul", net.matmul(q, net.permute(k, [0, 2, 1])), net.constant(inner ** -0.5));
+  const mixed = net.matmul(net.softmax(logits, 2), v);
+  const image = net.permute(net.reshape(mixed, [n, h, w, inner]), [0, 3, 1, 2]);
+  return net.binary("add", own, net.batchNorm(conv1x1(net, `${path}.out`, image, c), `${path}.bn`));
+}
+
+/** VGG's stages with max pooling after each. */
+export function stage(net: Net, path: string, x: GraphNode, channels: number, convs: number): GraphNode {
+  let y = x;
+  for (let i = 1; i <= convs; i++) y = convRelu(net, `${path}.conv${i}`, y, channels);
+  return y;
+}
+
+export function maxPool2(net: Net, x: GraphNode): GraphNode {
+  return net.maxPool(x, [2, 2], [2, 2], [0, 0]);
+}
+
+/** Two small streams of unequal input channels with STIA both ways between them, averaged logits. */
+export function twoStreams(batch: number, size: number, width: number): Net {
+  const net = new Net();
+  let [s, t] = [net.input("spatial", [batch, 3, size, size]), net.input("temporal", [batch, 4, size, size])];
+  s = maxPool2(net, stage(net, "spatial.conv1", s, width, 2));
+  t = maxPool2(net, stage(net, "temporal.conv1", t, width, 2));
+  [s, t] = [stia(net, "stia.spatial", s, t), stia(net, "stia.temporal", t, s)];
+  s = maxPool2(net, stage(net, "spatial.conv2", s, 2 * width, 1));
+  t = maxPool2(net, stage(net, "temporal.conv2", t, 2 * width, 1));
+  const head = (path: string, x: GraphNode): GraphNode => {
+    const [n = 0, ...rest] = dims(x);
+    const flat = net.reshape(x, [n, rest.reduce((a, b) => a * b, 1)]);
+    return dense(net, `${path}.fc7`, net.relu(dense(net, `${path}.fc6`, flat, 20)), 7);
+  };
+  const [a, b] = [head("spatial", s), head("temporal", t)];
+  const logits = net.at("").binary("mul", net.binary("add", a, b), net.constant(0.5));
+  return net.output("logits", logits).output("probabilities", net.softmax(logits, 1));
+}
+
+/** A ResNet bottleneck with batch norm; `stride` 2 or new channels take a projection. */
+export function bottleneck(net: Net, path: string, x: GraphNode, inner: number, stride: number): GraphNode {
+  net.at(path);
+  const conv = (name: string, from: GraphNode, channels: number, k: number, by: number): GraphNode => {
+    const w = net.param(`${path}.${name}.weight`, [channels, dims(from)[1] ?? 0, k, k]);
+    const pad = (k - 1) / 2;
+    const y = net.conv2d(from, w, undefined, { stride: [by, by], pad: [pad, pad] });
+    return net.batchNorm(y, `${path}.${name}.bn`);
+  };
+  const y = conv("c", net.relu(conv("b", net.relu(conv("a", x, inner, 1, 1)), inner, 3, stride)), inner * 4, 1, 1);
+  const same = stride === 1 && dims(x)[1] === inner * 4;
+  return net.relu(net.binary("add", y, same ? x : conv("project", x, inner * 4, 1, stride)));
+}
+
+/** VGG16 as in torchvision. */
+export function vgg16(batch: number): Net {
+  const net = new Net();
+  let x = net.input("x", [batch, 3, 224, 224]);
+  [64, 128, 256, 512, 512].forEach((channels, i) => {
+    x = maxPool2(net.at(`pool${i + 1}`), stage(net, `conv${i + 1}`, x, channels, i < 2 ? 2 : 3));
+  });
+  x = net.relu(dense(net, "fc6", net.reshape(x, [batch, 25088]), 4096));
+  return net.output("logits", dense(net, "fc8", net.relu(dense(net, "fc7", x, 4096)), 1000));
+}
