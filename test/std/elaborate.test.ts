@@ -1,0 +1,231 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { elaborate } from "../../compiler/elaborate/elaborate.ts";
+import { costOf } from "../../compiler/graph/cost.ts";
+import { graphHash } from "../../compiler/graph/hash.ts";
+import type { Model, Resolve } from "../../compiler/model.ts";
+import { substitute } from "../../compiler/size.ts";
+import { torchvisionName } from "../../compiler/weights/map.ts";
+import type { Source } from "../../grammar/source.ts";
+
+const sources = new Map<string, Source>();
+
+/** The library and the examples. */
+const resolve: Resolve = (path) => {
+  const known = sources.get(path);
+  if (known !== undefined) return known;
+  const file = path.startsWith("std/") ? join("compiler", `${path}.net`) : join("examples", path);
+  if (!existsSync(file)) return undefined;
+  const source = { path, text: readFileSync(file, "utf8") };
+  sources.set(path, source);
+  return source;
+};
+
+function run(text: string) {
+  return elaborate({ path: "test.net", text }, resolve, { bind: new Map() });
+}
+
+function modelOf(text: string): Model {
+  const { model, diagnostics } = run(text);
+  expect(diagnostics.filter(({ severity }) => severity === "error")).toEqual([]);
+  if (model === undefined) throw new Error(`no model came of ${text}`);
+  return model;
+}
+
+function example(name: string): Model {
+  return modelOf(readFileSync(join("examples", name), "utf8"));
+}
+
+function parameterCount(model: Model): number {
+  return model.parameters
+    .filter(({ kind }) => kind === "param")
+    .reduce((sum, { node }) => sum + node.shape.reduce<number>((product, n) => product * Number(n), 1), 0);
+}
+
+function paths(model: Model, prefix: string): readonly string[] {
+  return model.parameters.map(({ path }) => path).filter((path) => path.startsWith(prefix));
+}
+
+describe("backbones have torchvision's number of parameters", () => {
+  test.each([
+    ["VGG11", 132_863_336],
+    ["VGG13", 133_047_848],
+    ["VGG16", 138_357_544],
+    ["VGG19", 143_667_240],
+    ["ResNet18", 11_689_512],
+    ["ResNet34", 21_797_672],
+    ["ResNet50", 25_557_032],
+    ["ResNet101", 44_549_160],
+    ["ResNet152", 60_192_808],
+  ])("%s: %i", (name, count) => {
+    expect(parameterCount(modelOf(name))).toBe(count);
+  });
+  test("ResNet-50 has 161 parameters, 106 running statistics and the stride on its 3x3 convolutions", () => {
+    const model = modelOf("ResNet50");
+    expect(model.parameters.filter(({ kind }) => kind === "param")).toHaveLength(161);
+    expect(model.parameters.filter(({ kind }) => kind === "state")).toHaveLength(106);
+    const strided = model.graph.nodes.flatMap((node) =>
+      node.op === "conv2d" && node.attrs.stride[0] === 2 ? [node.inputs[1]?.shape.slice(2).join("x")] : [],
+    );
+    expect(strided.sort()).toEqual(["1x1", "1x1", "1x1", "3x3", "3x3", "3x3", "7x7"]);
+  });
+});
+
+describe("examples", () => {
+  test.each([
+    ["headline.net", 278_042_512],
+    ["lenet.net", 61_706],
+    ["linear.net", 7_850],
+    ["neonatal_pain.net", 269_881_288],
+    ["resnet50.net", 25_557_032],
+    ["stia_expanded.net", 269_881_288],
+    ["stia_named.net", 269_881_288],
+    ["transformer.net", 22_049_896],
+    ["vgg16.net", 138_357_544],
+  ])("%s has %i parameters", (name, count) => {
+    expect(parameterCount(example(name))).toBe(count);
+  });
+  test("tiny_stia.net is small, has two streams and its classes by name", () => {
+    const model = example("tiny_stia.net");
+    expect(parameterCount(model)).toBeLessThan(300_000);
+    expect(model.streams).toEqual(["spatial", "temporal"]);
+    expect(model.classes).toEqual(["calm", "cry", "mild", "severe"]);
+  });
+  test("the headline written out and its expansion are one graph", () => {
+    expect(graphHash(example("stia_expanded.net").graph)).toBe(graphHash(example("stia_named.net").graph));
+  });
+  test.each([
+    ["vgg16.net", 15.47],
+    ["resnet50.net", 4.089],
+  ])("%s does %d billion multiply-adds for an image", (name, billions) => {
+    const macs = substitute(costOf(example(name).graph).total.macs, new Map([["N", 1]]));
+    expect(Number(macs) / 1e9).toBeCloseTo(billions, 3);
+  });
+  test("search.net is read without errors", () => {
+    const { diagnostics } = run(readFileSync("examples/search.net", "utf8"));
+    expect(diagnostics.filter(({ severity }) => severity === "error")).toEqual([]);
+  });
+});
+
+/** Parameters of one STIA unit between two maps of 64 channels. */
+function stia(args: string): Model {
+  return modelOf(
+    `model M(spatial: f32[N, 64, 9, 7], temporal: f32[N, 64, 9, 7]) -> (f32[N, 64, 9, 7], f32[N, 64, 9, 7]) {
+       s, t = (spatial, temporal) -> STIA${args} @stia
+       return (s, t)
+     }`,
+  );
+}
+
+describe("STIA", () => {
+  const C = 64;
+  const edge = 2 * C * C + 4.5 * C; // θ, φ, g, out with biases, and γ, β
+  test.each([
+    ["", 2 * edge],
+    ['(direction="to_spatial")', edge],
+    ['(direction="to_temporal")', edge],
+    ['(value="self")', 2 * edge],
+    ['(affinity="shared")', 3 * C * C + 8 * C],
+    ["(tie=true)", edge],
+    ["(scale=true)", 2 * edge],
+    ['(pair="dot")', 2 * edge],
+    ['(pair="gaussian")', 2 * (C * C + 3.5 * C)],
+    ['(pair="concat")', 2 * (edge + C)],
+    ['(pair="concat", heads=2, scale=true, affinity="shared")', 3 * C * C + 8 * C + C],
+    ['(pool="conv-pool")', 2 * edge],
+    ['(pool="pool-conv", value="self")', 2 * edge],
+    ['(gate="scalar0")', 2 * (2 * C * C + 2.5 * C + 1)],
+    ['(gate="conv0")', 2 * (2 * C * C + 2.5 * C)],
+    ["(heads=4, reduction=4)", 2 * (C * C + 0.75 * C + 3 * C)],
+  ])("STIA%s", (args, count) => {
+    expect(parameterCount(stia(args))).toBe(count);
+  });
+  test("names of the parameters", () => {
+    const each = (direction: string) =>
+      ["theta", "phi", "g", "out"]
+        .flatMap((layer) => [`${layer}.weight`, `${layer}.bias`])
+        .concat(["bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"])
+        .map((name) => `stia.${direction}.${name}`);
+    expect(paths(stia(""), "stia").toSorted()).toEqual([...each("to_spatial"), ...each("to_temporal")].toSorted());
+    expect(paths(stia('(affinity="shared")'), "stia.affinity")).toHaveLength(4);
+  });
+  test("a place in the headline names its parameters", () => {
+    const model = example("headline.net");
+    expect(paths(model, "stia_conv3.to_spatial.theta")).toEqual([
+      "stia_conv3.to_spatial.theta.weight",
+      "stia_conv3.to_spatial.theta.bias",
+    ]);
+    expect(paths(model, "temporal.conv1.conv1_1.weight")).toHaveLength(1);
+  });
+  test("pooling leaves the smaller map's keys", () => {
+    const shapes = (args: string) =>
+      stia(args).graph.nodes.flatMap((node) => (node.op === "softmax" ? [node.shape.slice(1)] : []));
+    expect(shapes("")).toEqual([
+      [63, 63],
+      [63, 63],
+    ]);
+    expect(shapes('(pool="conv-pool")')[0]).toEqual([63, 12]);
+    expect(shapes('(pool="pool-conv")')[0]).toEqual([63, 12]);
+    expect(shapes('(pair="dot")')).toEqual([]);
+  });
+  test.each([
+    ['(affinity="shared", pool="conv-pool")', "E0311"],
+    ['(affinity="shared", tie=true)', "E0311"],
+    ['(affinity="shared", direction="to_spatial")', "E0311"],
+    ["(reduction=7)", "E0311"],
+    ["(reduction=2, heads=5)", "E0311"],
+  ])("STIA%s is refused", (args, code) => {
+    const { diagnostics } = run(`VGG16 ×2 with STIA${args} at conv3`);
+    expect(diagnostics.map((d) => d.code)).toEqual([code]);
+  });
+  test("with tied weights and one map for both, both updates are one", () => {
+    const model = modelOf(
+      `model M(x: f32[N, 64, 9, 7]) -> (f32[N, 64, 9, 7], f32[N, 64, 9, 7]) {
+         s, t = (x, x) -> STIA(tie=true) @stia
+         return (s, t)
+       }`,
+    );
+    const [s, t] = model.graph.outputs;
+    expect(s?.node).toBe(t?.node);
+    const alone = modelOf("model M(x: f32[N, 64, 9, 7]) -> f32[N, 64, 9, 7] = NonLocal @one");
+    expect(model.graph.nodes.map(({ op }) => op)).toEqual(alone.graph.nodes.map(({ op }) => op));
+  });
+  test("a value that is none of the words is refused", () => {
+    expect(run('VGG16 ×2 with STIA(gate="open") at conv3').model).toBeUndefined();
+  });
+});
+
+describe("other attention", () => {
+  test("CrossNonLocal takes maps of unequal size and channels", () => {
+    const model = modelOf(
+      "model M(q: f32[N, 64, 8, 8], kv: f32[N, 32, 4, 4]) -> f32[N, 64, 8, 8] { return CrossNonLocal()(q, kv) }",
+    );
+    expect(parameterCount(model)).toBe(64 * 32 + 32 + 2 * (32 * 32 + 32) + 32 * 64 + 64 + 128);
+  });
+  test.each(['value="self"', 'pair="gaussian"'])("%s needs equal maps", (args) => {
+    const { diagnostics } = run(
+      `model M(q: f32[N, 64, 8, 8], kv: f32[N, 32, 4, 4]) -> f32[N, 64, 8, 8] { return CrossNonLocal(${args})(q, kv) }`,
+    );
+    expect(diagnostics.map(({ code }) => code)).toEqual(["E0311"]);
+  });
+  test.each([
+    ["SE", 2 * (512 * 32) + 32 + 512],
+    ["CBAM", 2 * (512 * 32) + 32 + 512 + 2 * 49 + 1],
+    ["NonLocal", 2 * 512 * 512 + 4.5 * 512],
+  ])("%s within each stream", (unit, count) => {
+    const both = parameterCount(modelOf(`VGG16(classes=4) ×2 over a: RGB, b: RGB with ${unit} at conv5`));
+    expect(both - 2 * 134_276_932).toBe(2 * count);
+  });
+});
+
+describe("weights", () => {
+  test("torchvision's names of layers", () => {
+    const { weightMaps } = example("headline.net");
+    expect(torchvisionName(weightMaps, "spatial.conv3.conv3_3")).toBe("features.14");
+    expect(torchvisionName(weightMaps, "stia_conv3.to_spatial.theta")).toBeUndefined();
+    expect(torchvisionName(example("resnet50.net").weightMaps, "layer2[0].downsample.conv")).toBe(
+      "layer2.0.downsample.0",
+    );
+  });
+});
