@@ -3,6 +3,7 @@
  *
  * An adapter becomes a Capability record here, and from there on the compiler needs no device.
  */
+import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import type { Capability, WasmCapability, WebGPUCapability } from "../../compiler/capability.ts";
 import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
@@ -104,10 +105,30 @@ export type Target =
   /** The oracle compiles as for the default WebGPU record, without its schedules. */
   | { readonly device: "interp"; readonly capability: WebGPUCapability };
 
+/**
+ * False if this is a Linux machine without any graphics device, where asking Dawn for hardware only costs time and a
+ * warning of its own on standard error. Other systems are always asked.
+ */
+function mayHaveHardware(): boolean {
+  if (process.platform !== "linux") return true;
+  const list = (folder: string): string[] => {
+    try {
+      return readdirSync(folder);
+    } catch {
+      return [];
+    }
+  };
+  return (
+    list("/dev/dri").some((name) => name.startsWith("render")) ||
+    list("/dev").some((name) => /^(nvidia\d|kfd$|dxg$|mali)/.test(name))
+  );
+}
+
 /** Chooses the device for `--device`. @throws CommandError (exit 3) if the machine does not have it */
 export async function chooseTarget(device: DeviceName): Promise<Target> {
   if (device === "interp") return { device, capability: WEBGPU_DEFAULT };
-  if (device === "wasm") return { device, capability: wasmCapability() };
+  if (device === "wasm" || (device === "auto" && !mayHaveHardware()))
+    return { device: "wasm", capability: wasmCapability() };
   const { gpu, adapter, reason } = await probeWebGPU();
   if (gpu !== undefined && adapter !== undefined && (device === "webgpu" || !adapter.capability.software)) {
     return { device: "webgpu", capability: adapter.capability, gpu };

@@ -5,7 +5,7 @@ import type { Staged } from "../../compiler/compile.ts";
 import { elaborate } from "../../compiler/elaborate/elaborate.ts";
 import type { Model } from "../../compiler/model.ts";
 import { type Diagnostic, hasErrors } from "../../grammar/diagnostic.ts";
-import { diagnosticToJson, renderDiagnostics } from "../../grammar/render.ts";
+import { ansiStyle, diagnosticToJson, renderDiagnostics } from "../../grammar/render.ts";
 import type { Entry } from "./sources.ts";
 import { hasColour } from "./terminal.ts";
 
@@ -19,7 +19,10 @@ export function report(diagnostics: readonly Diagnostic[], { json }: ReportOptio
   if (diagnostics.length > 0) {
     if (json)
       for (const diagnostic of diagnostics) process.stdout.write(`${JSON.stringify(diagnosticToJson(diagnostic))}\n`);
-    else process.stderr.write(`${renderDiagnostics(diagnostics, { colour: hasColour(process.stderr) })}\n`);
+    else
+      process.stderr.write(
+        `${renderDiagnostics(diagnostics, hasColour(process.stderr) ? { style: ansiStyle } : {})}\n`,
+      );
   }
   return hasErrors(diagnostics);
 }

@@ -33,10 +33,11 @@ interface Job {
   readonly program: Program;
   readonly weights: Weights;
   readonly open: () => Promise<Runner>;
-  readonly parameters: number;
+  /** How many numbers the weights are, running statistics included. */
+  readonly numbers: number;
 }
 
-function parameterCount(program: Program): number {
+function weightCount(program: Program): number {
   const counted = new Map<string, number>();
   for (const item of program.load) {
     if (item.kind === "upload")
@@ -68,7 +69,7 @@ async function jobFromSource(file: string, options: PredictOptions): Promise<Job
     if ("diagnostics" in lowered) throw new Error("internal: the model was lowered before");
     return openOracle(program, lowered.ok.loops);
   };
-  return { program, weights, open, parameters: parameterCount(program) };
+  return { program, weights, open, numbers: weightCount(program) };
 }
 
 /** Reads a compiled program and finds a device of its kind. */
@@ -91,7 +92,7 @@ async function jobFromFolder(folder: string, options: PredictOptions): Promise<J
   if (target.device === "interp") throw new CommandError(EXIT.usage, "`--device interp` takes a .net file");
   const open = (): Promise<Runner> => openRunner(program, target satisfies Target);
   const file = program.weights === undefined ? undefined : join(folder, program.weights.file);
-  return { program, weights: await programWeights(file, program.seed), open, parameters: parameterCount(program) };
+  return { program, weights: await programWeights(file, program.seed), open, numbers: weightCount(program) };
 }
 
 interface Prediction {
@@ -127,6 +128,11 @@ function need<T>(value: T | undefined): T {
   return value;
 }
 
+/** Shows how far a task is, in a terminal only: in a log every update would be a line. */
+function progress(task: { output: string }, text: string): void {
+  if (process.stdout.isTTY) task.output = text;
+}
+
 /** The work as a list of tasks: a live list in a terminal, plain lines elsewhere, nothing with `--json`. */
 function tasks(job: Job, clipPath: string, quiet: boolean): Listr<Context> {
   const list = new Listr<Context>(
@@ -136,7 +142,7 @@ function tasks(job: Job, clipPath: string, quiet: boolean): Listr<Context> {
         task: async (context, task) => {
           const title = task.title;
           const clip = await loadClip(clipPath, job.program.inputs, (part, done, total) => {
-            task.output = part === "frames" ? `frames ${done} of ${total}` : `optical flow ${done} of ${total}`;
+            progress(task, `${part === "frames" ? "frames" : "optical flow"} ${done} of ${total}`);
           });
           if (clip.kind !== "clip")
             throw new CommandError(EXIT.wrong, `\`${clip.path}\`: ${clip.message}`, [clip.help]);
@@ -145,13 +151,13 @@ function tasks(job: Job, clipPath: string, quiet: boolean): Listr<Context> {
         },
       },
       {
-        title: `load ${grouped(job.parameters)} parameters`,
+        title: `load ${grouped(job.numbers)} weights`,
         task: async (context, task) => {
           const started = performance.now();
           const runner = await job.open();
           context.runner = runner;
           await runner.load(job.weights.source, (done, total) => {
-            task.output = `${done} of ${total}`;
+            progress(task, `${done} of ${total}`);
           });
           task.title = `${task.title} onto ${runner.device}: ${seconds(performance.now() - started)}`;
         },
