@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { DEVICE_NAMES } from "./devices.ts";
-import { CommandError, EXIT, type ExitCode } from "./exit.ts";
+import { CommandError, EXIT, type ExitCode, systemCode } from "./exit.ts";
 import { STAGES } from "./stages.ts";
 import { paint } from "./terminal.ts";
 
@@ -182,6 +182,12 @@ async function flush(): Promise<void> {
     [process.stdout, process.stderr].map((stream) => new Promise<void>((done) => stream.write("", () => done()))),
   );
 }
+
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on("error", (error) => {
+  if (systemCode(error) === "EPIPE") process.exit(EXIT.ok);
+  throw error;
+});
 
 let code: ExitCode;
 try {
