@@ -167,16 +167,13 @@ function fitness({ loads, misshapen }: WeightPlan): number {
 }
 
 /**
- * The plan for one file. Of the identity map and the model's maps the one that fits best is taken; among equals the
- * last, so that a map in the user's file comes before the library's.
+ * The plan for one file. Of the model's maps and the identity the one that fits best is taken; among equals the first,
+ * so that what the user's file says comes before the library.
  */
 export function planWeights(model: Target, header: WeightHeader, options: WeightOptions): WeightPlan {
-  let best = planWith(model, header, IDENTITY_MAP, options);
-  for (const map of model.weightMaps) {
-    const plan = planWith(model, header, map, options);
-    if (fitness(plan) > 0 && fitness(plan) >= fitness(best)) best = plan;
-  }
-  return best;
+  const [first, ...others] = [...model.weightMaps, IDENTITY_MAP].map((map) => planWith(model, header, map, options));
+  if (first === undefined) throw new Error("internal: there is always the identity map");
+  return others.reduce((best, plan) => (fitness(plan) > fitness(best) ? plan : best), first);
 }
 
 // ------------------------------------------------------------------------------------------------------------- numbers
@@ -254,7 +251,7 @@ export function reportWeights(plan: WeightPlan, file: string): readonly Diagnost
   const source: Source = { path: file, text: "" };
   const at = { source, start: 0, end: 0 };
   const found: Diagnostic[] = [];
-  if (plan.loads.length === 0 && plan.misshapen.length === 0) {
+  if (plan.loads.length === 0 && plan.misshapen.length === 0 && plan.missing.length > 0) {
     found.push(
       diagnostic("E0605", "no tensor of this file has a name that the model knows", at, {
         notes: [`the file has ${few(plan.unused)}`, `the model has ${few(plan.missing.map(({ path }) => path))}`],

@@ -164,12 +164,18 @@ describe("plans", () => {
   });
   test("a foreign file is one error", () => {
     const plan = planWeights(modelOf(net, { maps: [torch] }), header({ embedding: [8] }), { skip: [] });
-    expect(reportWeights(plan, "bert.safetensors").map(({ code }) => code)).toEqual(["E0605"]);
+    const [error, ...rest] = reportWeights(plan, "bert.safetensors");
+    expect(rest).toEqual([]);
+    expect(error?.code).toBe("E0605");
+    expect(error?.notes).toEqual([
+      "the file has embedding",
+      "the model has conv1.conv1_1.weight, conv1.conv1_1.bias, fc8.weight",
+    ]);
   });
   test("the user's map comes before the library's where both fit", () => {
     const own = map("Own", [{ kind: "skip", pattern: "fc8" }, rule("conv1_1", "features.0")]);
     const file = header({ ...torchFile, "classifier.6.weight": [7, 4] });
-    expect(planWeights(modelOf(net, { maps: [torch, own] }), file, { skip: [] }).map).toBe("Own");
+    expect(planWeights(modelOf(net, { maps: [own, torch] }), file, { skip: [] }).map).toBe("Own");
   });
 });
 
