@@ -1,32 +1,92 @@
 /**
- * From loops to a Program: every kernel scheduled for the target and rendered, equal code kept once, memory coloured.
+ * From loops to a Program: every kernel scheduled for the target and rendered, equal kernels once, memory coloured.
  */
 import type { Capability } from "./capability.ts";
 import type { KernelProgram } from "./kernel/ir.ts";
 import { renderWasm, wasmScratchBytes } from "./kernel/wasm.ts";
 import { renderWGSL } from "./kernel/wgsl.ts";
-import { bufferAt } from "./loop/access.ts";
+import { boundBuffers, bufferAt } from "./loop/access.ts";
 import { byteSize } from "./loop/layout.ts";
-import type { Buffer, Kernel, Loops } from "./loop/loops.ts";
+import type { Buffer, Kernel, Load, Loops, Store } from "./loop/loops.ts";
 import { type Demand, planMemory } from "./memory.ts";
 import { preprocessOf } from "./preprocess.ts";
 import type { LoadStep, Program, ProgramKernel, Step } from "./program.ts";
 import { scheduleCpu } from "./schedule/cpu.ts";
-import { scheduleKernel } from "./schedule/gpu.ts";
+import { type Scheduled, scheduleKernel } from "./schedule/gpu.ts";
 
 /** One call of a kernel program on buffers: what becomes a `Step` once memory is known. */
 export interface Call {
+  /** Equal kernels of different layers share one program: the same object. */
   readonly program: KernelProgram;
   readonly buffers: readonly number[];
   readonly kernel: Kernel;
 }
 
-/** The calls of a kernel on a target; scratch buffers are added to `buffers`. */
-function callsOf(kernel: Kernel, buffers: Buffer[], target: Capability): readonly Call[] {
-  if (target.kind === "wasm") return [{ ...scheduleCpu(kernel, buffers, target), kernel }];
-  const { dispatches, scratch } = scheduleKernel(kernel, buffers, target);
-  buffers.push(...scratch);
-  return dispatches.map((dispatch) => ({ ...dispatch, kernel }));
+/** A kernel by itself: buffers numbered in the order in which it mentions them. */
+interface Isolated {
+  readonly kernel: Kernel;
+  readonly buffers: readonly Buffer[];
+  /** Its buffers' numbers in the program. */
+  readonly outer: readonly number[];
+  /** Equal for kernels that differ only in names and in the buffers that they are applied to. */
+  readonly key: string;
+}
+
+function isolate(kernel: Kernel, buffers: readonly Buffer[]): Isolated {
+  const outer = boundBuffers(kernel);
+  const rebind = <T extends Load | Store>(access: T): T => ({ ...access, buffer: outer.indexOf(access.buffer) });
+  const local: Kernel = { ...kernel, loads: kernel.loads.map(rebind), stores: kernel.stores.map(rebind) };
+  const own = outer.map((buffer, id): Buffer => ({ ...bufferAt(buffers, buffer), id }));
+  const { axes, loads, body, reduce, stores } = local;
+  const key = JSON.stringify([
+    axes,
+    loads,
+    body,
+    reduce,
+    stores,
+    own.map(({ shape, dtype, layout }) => [shape, dtype, layout]),
+  ]);
+  return { kernel: local, buffers: own, outer, key };
+}
+
+/** Schedules kernels for a target; equal ones once. */
+class Scheduler {
+  readonly #target: Capability;
+  readonly #known = new Map<string, Pick<Scheduled, "dispatches" | "scratch">>();
+  /** All buffers, those included that schedules add. */
+  readonly buffers: Buffer[];
+
+  constructor(target: Capability, buffers: readonly Buffer[]) {
+    this.#target = target;
+    this.buffers = [...buffers];
+  }
+
+  calls(kernel: Kernel): readonly Call[] {
+    const isolated = isolate(kernel, this.buffers);
+    let scheduled = this.#known.get(isolated.key);
+    if (scheduled === undefined) {
+      scheduled =
+        this.#target.kind === "wasm"
+          ? { dispatches: [scheduleCpu(isolated.kernel, isolated.buffers, this.#target)], scratch: [] }
+          : scheduleKernel(isolated.kernel, isolated.buffers, this.#target);
+      this.#known.set(isolated.key, scheduled);
+    }
+    const outer = [...isolated.outer];
+    for (const scratch of scheduled.scratch) {
+      outer.push(this.buffers.length);
+      this.buffers.push({ ...scratch, id: this.buffers.length });
+    }
+    return scheduled.dispatches.map(({ program, buffers }) => ({
+      program,
+      buffers: buffers.map((local) => {
+        const found = outer[local];
+        if (found === undefined)
+          throw new Error(`internal: ${program.name} binds a buffer that its kernel does not have`);
+        return found;
+      }),
+      kernel,
+    }));
+  }
 }
 
 /** The scheduled form of loops: what `inspect` shows as plan and as WGSL. */
@@ -42,56 +102,44 @@ export interface ScheduledLoops {
 
 /** Chooses plans and generates kernel programs for all loops. */
 export function scheduleLoops(loops: Loops, target: Capability): ScheduledLoops {
-  const buffers = [...loops.buffers];
+  const scheduler = new Scheduler(target, loops.buffers);
   const load = loops.load.flatMap((step): ScheduledLoops["load"][number][] =>
-    step.kind === "upload" ? [step] : callsOf(step.kernel, buffers, target).map((call) => ({ kind: "call", call })),
+    step.kind === "upload" ? [step] : scheduler.calls(step.kernel).map((call) => ({ kind: "call", call })),
   );
-  const run = loops.run.flatMap((kernel) => callsOf(kernel, buffers, target));
-  return { buffers, load, run };
-}
-
-/**
- * A text that is equal for programs with equal code. Names, headers and grids do not count, nor do the names of buffer
- * arguments, which recall the layer that a kernel was first made for.
- */
-function codeKey({ args, locals, body, workgroupSize }: KernelProgram): string {
-  const positions = new Map(args.map((arg, position) => [arg.name, `argument ${position}`]));
-  return JSON.stringify({ args, locals, body, workgroupSize }, (_, value: unknown) =>
-    typeof value === "string" ? (positions.get(value) ?? value) : value,
-  );
+  const run = loops.run.flatMap((kernel) => scheduler.calls(kernel));
+  return { buffers: scheduler.buffers, load, run };
 }
 
 /** Rendered kernels, each different one once. */
 class KernelTable {
   readonly #target: Capability;
-  readonly #known = new Map<string, number>();
-  readonly #programs: { readonly program: KernelProgram; readonly layers: Set<string> }[] = [];
+  readonly #numbers = new Map<KernelProgram, number>();
+  readonly #layers: Set<string>[] = [];
 
   constructor(target: Capability) {
     this.#target = target;
   }
 
-  /** The number of the kernel whose code this is. Names and headers do not count: equal bodies are one kernel. */
+  /** The number of a kernel, which from now on serves `layers` too. */
   number(program: KernelProgram, layers: readonly string[]): number {
-    const key = codeKey(program);
-    let number = this.#known.get(key);
+    let number = this.#numbers.get(program);
     if (number === undefined) {
-      number = this.#programs.length;
-      this.#known.set(key, number);
-      this.#programs.push({ program, layers: new Set() });
+      number = this.#numbers.size;
+      this.#numbers.set(program, number);
+      this.#layers.push(new Set());
     }
-    for (const layer of layers) this.#programs[number]?.layers.add(layer);
+    for (const layer of layers) this.#layers[number]?.add(layer);
     return number;
   }
 
   render(): readonly ProgramKernel[] {
     const names = new Map<string, number>();
-    return this.#programs.map(({ program, layers }) => {
+    return [...this.#numbers].map(([program, number]) => {
       const times = names.get(program.name) ?? 0;
       names.set(program.name, times + 1);
       const name = times === 0 ? program.name : `${program.name}_${times + 1}`;
       const [title = program.name, ...rest] = program.header;
-      const served = [...layers].filter((layer) => !title.includes(layer));
+      const served = [...(this.#layers[number] ?? [])].filter((layer) => !title.includes(layer));
       const header =
         served.length === 0
           ? program.header

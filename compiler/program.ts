@@ -21,7 +21,7 @@ export interface Allocation {
 export interface ProgramKernel {
   /** File name without extension, named after the layers it serves; unique. */
   readonly name: string;
-  /** Rendered WGSL, or the bytes of a WASM module. Equal codes are one kernel. */
+  /** Rendered WGSL, or the bytes of a WASM module.. */
   readonly code: string | Uint8Array;
   readonly workgroupSize: readonly [number, number, number];
   /** WASM: bytes of scratch memory that each thread needs. */
@@ -52,7 +52,9 @@ export interface Upload {
   readonly allocation: number;
 }
 
-export type LoadStep = { readonly kind: "upload"; readonly upload: Upload } | { readonly kind: "step"; readonly step: Step };
+export type LoadStep =
+  | { readonly kind: "upload"; readonly upload: Upload }
+  | { readonly kind: "step"; readonly step: Step };
 
 /** How raw pixels or flow become this input's numbers: `(value/scale - mean[c]) / std[c]`. */
 export interface Preprocess {
