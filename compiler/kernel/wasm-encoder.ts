@@ -197,7 +197,7 @@ function body(fn: WasmFunction): number[] {
     if (last?.[1] === type) last[0]++;
     else groups.push([1, type]);
   }
-  const declared = vector(groups.map(([count, type]) => [...unsigned(count), VALUE_TYPE[type]]));
+  const declared = vector(groups.map(([count, type]) => unsigned(count).concat(VALUE_TYPE[type])));
   const size = declared.length + fn.code.length + 1;
   return [...unsigned(size), ...declared, ...fn.code, 0x0b];
 }

@@ -59,10 +59,12 @@ function polynomial64(x: number, coefficients: readonly number[]): V {
   return rest.reduce<V>((sum, c) => op("f64x2.add", op("f64x2.mul", sum, get(x)), f64(c)), f64(first));
 }
 
+const vectors = (count: number): "v128"[] => Array.from({ length: count }, () => "v128");
+
 const unaryFunction = (locals: number, code: Code): WasmFunction => ({
   parameters: ["v128"],
   results: ["v128"],
-  locals: new Array<"v128">(locals).fill("v128"),
+  locals: vectors(locals),
   code,
 });
 
@@ -262,7 +264,7 @@ function pow(): WasmFunction {
   return {
     parameters: ["v128", "v128"],
     results: ["v128"],
-    locals: new Array<"v128">(6).fill("v128"),
+    locals: vectors(6),
     code: [
       ...set(low, half(size, get(y))),
       ...set(low, joinHalves(get(low), half(high(size), high(get(y))))),

@@ -399,7 +399,7 @@ export function renderWasm(program: KernelProgram, relaxedSimd: boolean): Uint8A
   program.locals.forEach((array, index) => body.address(array.name, 2, offsets[index] ?? 0));
   body.block(program.body);
   functions.push({
-    parameters: new Array<"i32">(parameters).fill("i32"),
+    parameters: Array.from({ length: parameters }, () => "i32"),
     results: [],
     locals: body.locals,
     code: body.code,

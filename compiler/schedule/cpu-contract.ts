@@ -272,11 +272,11 @@ function packRight(ctx: Context, scope: Scope, panel0: Expr, panelCount: Expr, b
   };
   const [only] = c.n;
   if (c.n.length === 1 && only !== undefined) {
-    const whole = [0, 4].flatMap((half) => {
-      const body: Stmt[] = [];
-      const there = openVector(withTarget, only, add(column0, int(half)), body);
-      return [...body, ...copyColumn(there)];
-    });
+    const whole: Stmt[] = [];
+    for (const half of [0, 4]) {
+      const there = openVector(withTarget, only, add(column0, int(half)), whole);
+      whole.push(...copyColumn(there));
+    }
     const fits = compare("le", add(column0, int(PANEL)), int(c.sizes.n));
     out.push({ kind: "if", condition: fits, then: whole, otherwise: oneByOne(sub(int(c.sizes.n), column0)) });
   } else out.push(...oneByOne(minimum(int(PANEL), sub(int(c.sizes.n), column0))));

@@ -25,6 +25,7 @@ import {
   rem,
   toFloat,
   unary,
+  when,
   widen,
 } from "../kernel/build.ts";
 import type { Expr, Stmt } from "../kernel/ir.ts";
@@ -278,7 +279,7 @@ export function siteOf(scope: Scope, out: Stmt[]): Site {
     }
     const name = scope.fresh("v");
     out.push({ kind: "var", name, value: otherwise });
-    out.push({ kind: "if", condition: access.condition, then: [{ kind: "assign", name, value }], otherwise: [] });
+    out.push(...when(access.condition, [{ kind: "assign", name, value }]));
     return local(as, name);
   };
   return {
@@ -312,8 +313,7 @@ export function siteOf(scope: Scope, out: Stmt[]): Site {
       if (type === "vec4" && access.lanes !== "next") throw new Error(`internal: lanes of ${access.name} lie apart`);
       const stored = type === "vec4" ? widen(value) : value;
       const statement: Stmt = { kind: "store", to: access.name, index: access.address.base, value: stored };
-      if (access.condition === undefined) out.push(statement);
-      else out.push({ kind: "if", condition: access.condition, then: [statement], otherwise: [] });
+      out.push(...(access.condition === undefined ? [statement] : when(access.condition, [statement])));
     },
   };
 }
@@ -446,8 +446,7 @@ export function shareTasks(
   count: number,
   body: (task: Expr) => readonly Stmt[],
 ): readonly Stmt[] {
-  if (count === 1)
-    return [{ kind: "if", condition: compare("eq", builtin("thread"), int(0)), then: body(int(0)), otherwise: [] }];
+  if (count === 1) return when(compare("eq", builtin("thread"), int(0)), body(int(0)));
   const edge = (thread: Expr): Expr => ({
     kind: "int",
     type: "i32",

@@ -46,8 +46,8 @@ async function nodeSpawn(): Promise<Spawn> {
 interface WebWorker {
   postMessage(message: ToThread): void;
   terminate(): void;
-  onmessage: ((event: { readonly data: FromThread }) => void) | null;
-  onerror: ((event: { readonly message: string }) => void) | null;
+  addEventListener(type: "message", listener: (event: { readonly data: FromThread }) => void): void;
+  addEventListener(type: "error", listener: (event: { readonly message: string }) => void): void;
 }
 
 function webSpawn(): Spawn | undefined {
@@ -60,8 +60,8 @@ function webSpawn(): Spawn | undefined {
   return ({ message, lost }) => {
     const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
     const worker: WebWorker = Reflect.construct(make, [address]);
-    worker.onmessage = (event) => message(event.data);
-    worker.onerror = (event) => lost(event.message);
+    worker.addEventListener("message", (event) => message(event.data));
+    worker.addEventListener("error", (event) => lost(event.message));
     return {
       post: (sent) => worker.postMessage(sent),
       hold: () => undefined,
