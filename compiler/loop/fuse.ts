@@ -37,61 +37,71 @@ const CHEAP = 4;
 /** Why a fusion is refused. */
 type Refusal = string;
 
-/** Fuses a list of kernels in the order of their execution. Buffers that fall out of use stay in `buffers`. */
+/** A list of kernels under fusion, and the decisions made on the way. */
+interface Progress {
+  list: readonly Kernel[];
+  readonly done: Decision[];
+  /** Of the current round: what another round may still overturn. */
+  refused: Decision[];
+}
+
+/**
+ * Fuses a list of kernels in the order of their execution. Buffers that fall out of use stay in `buffers`. Stores come
+ * first in every round, for what moves into them costs nothing; rounds end when one changes nothing.
+ */
 export function fuse(
   kernels: readonly Kernel[],
   buffers: readonly Buffer[],
   options: FuseOptions,
 ): { readonly kernels: readonly Kernel[]; readonly decisions: readonly Decision[] } {
-  const done: Decision[] = [];
-  let list: readonly Kernel[] = kernels;
-  for (;;) {
-    const refused: Decision[] = [];
-    const next = fuseOnce(list, buffers, options, done, refused);
-    if (next === undefined) return { kernels: list, decisions: [...done, ...refused] };
-    list = next;
+  const progress: Progress = { list: kernels, done: [], refused: [] };
+  for (let before = Number.POSITIVE_INFINITY; progress.list.length < before; ) {
+    before = progress.list.length;
+    progress.refused = [];
+    fuseStores(progress, buffers, options);
+    fuseLoads(progress, buffers, options);
+  }
+  return { kernels: progress.list, decisions: [...progress.done, ...progress.refused] };
+}
+
+/** One pass over the consumers; a fused kernel is looked at again, as a consumer of its own producers. */
+function fuseStores(progress: Progress, buffers: readonly Buffer[], options: FuseOptions): void {
+  for (let at = 0; at < progress.list.length; at++) {
+    const consumer = progress.list[at];
+    if (consumer === undefined || consumer.reduce !== undefined) continue;
+    for (const producer of producersOf(consumer, progress.list).reverse()) {
+      const result = intoStores(producer, consumer, progress.list, buffers, options);
+      const names = { kernel: producer.name, other: consumer.name };
+      if (typeof result === "string") {
+        progress.refused.push({ ...names, fused: false, reason: result });
+        continue;
+      }
+      progress.done.push({ ...names, fused: true, reason: "into its stores" });
+      // The fused kernel stands where the consumer stood, which is one place earlier now.
+      progress.list = progress.list.flatMap((k) => (k === producer ? [] : [k === consumer ? result : k]));
+      at -= 2;
+      break;
+    }
   }
 }
 
-/** The list after one fusion, or undefined if none is left. Stores are tried first: they cost nothing. */
-function fuseOnce(
-  list: readonly Kernel[],
-  buffers: readonly Buffer[],
-  options: FuseOptions,
-  done: Decision[],
-  refused: Decision[],
-): readonly Kernel[] | undefined {
-  for (const consumer of list) {
-    if (consumer.reduce !== undefined) continue;
-    for (const producer of producersOf(consumer, list).reverse()) {
-      const result = intoStores(producer, consumer, list, buffers, options);
-      if (typeof result === "string") {
-        refused.push({ kernel: producer.name, other: consumer.name, fused: false, reason: result });
-        continue;
-      }
-      done.push({ kernel: producer.name, other: consumer.name, fused: true, reason: "into its stores" });
-      return list.flatMap((kernel) => (kernel === producer ? [] : kernel === consumer ? [result] : [kernel]));
-    }
-  }
-  for (const producer of list) {
-    if (producer.reduce !== undefined) continue;
-    const result = intoLoads(producer, list, buffers, options);
+/** One pass over the producers. */
+function fuseLoads(progress: Progress, buffers: readonly Buffer[], options: FuseOptions): void {
+  for (const producer of progress.list) {
+    // An earlier fusion of this pass may have replaced it.
+    if (producer.reduce !== undefined || !progress.list.includes(producer)) continue;
+    const result = intoLoads(producer, progress.list, buffers, options);
     if (result === undefined) continue;
     if (typeof result === "string") {
-      refused.push({
-        kernel: readersOf(producer, list)[0]?.name ?? "",
-        other: producer.name,
-        fused: false,
-        reason: result,
-      });
+      const reader = readersOf(producer, progress.list)[0]?.name ?? "";
+      progress.refused.push({ kernel: reader, other: producer.name, fused: false, reason: result });
       continue;
     }
     for (const [reader] of result) {
-      done.push({ kernel: reader.name, other: producer.name, fused: true, reason: "into its loads" });
+      progress.done.push({ kernel: reader.name, other: producer.name, fused: true, reason: "into its loads" });
     }
-    return list.flatMap((kernel) => (kernel === producer ? [] : [result.get(kernel) ?? kernel]));
+    progress.list = progress.list.flatMap((kernel) => (kernel === producer ? [] : [result.get(kernel) ?? kernel]));
   }
-  return undefined;
 }
 
 function producersOf(consumer: Kernel, list: readonly Kernel[]): Kernel[] {
