@@ -48,7 +48,8 @@ export const IDENTITY_MAP: WeightMap = {
 
 /** What a map says of one parameter; `undefined` if no rule reaches it. */
 export type Resolved =
-  | { readonly kind: "skip" }
+  /** Left at its start on purpose; `name` is the tensor that a later rule would have taken. */
+  | { readonly kind: "skip"; readonly name: string | undefined }
   | { readonly kind: "tensor"; readonly name: string; readonly via: readonly Transform[] };
 
 // ------------------------------------------------------------------------------------------------------------- patterns
@@ -94,7 +95,7 @@ type RuleTest = (path: string) => Resolved | undefined;
 function ruleTest(rule: MapRule): RuleTest {
   if (rule.kind === "skip") {
     const matches = patternTest(rule.pattern);
-    return (path) => (matches(path) ? { kind: "skip" } : undefined);
+    return (path) => (matches(path) ? { kind: "skip", name: undefined } : undefined);
   }
   const left = patternRegExp(rule.to);
   const names = captureNames(rule.to);
@@ -114,14 +115,19 @@ export function mapResolver(map: WeightMap): (path: string) => Resolved | undefi
   const tests = map.rules.map(ruleTest);
   const inner = map.base === undefined ? undefined : mapResolver(map.base);
   return (path) => {
+    let skipped = false;
     for (const test of tests) {
       const found = test(path);
       if (found === undefined) continue;
-      if (found.kind === "skip" || inner === undefined) return found;
-      const source = inner(found.name);
-      return source?.kind === "tensor" ? { ...source, via: [...source.via, ...found.via] } : source;
+      if (found.kind === "skip") {
+        skipped = true;
+        continue;
+      }
+      const source = inner === undefined ? found : inner(found.name);
+      if (skipped || source?.kind === "skip") return { kind: "skip", name: source?.name };
+      return source && { ...source, via: inner === undefined ? found.via : [...source.via, ...found.via] };
     }
-    return undefined;
+    return skipped ? { kind: "skip", name: undefined } : undefined;
   };
 }
 

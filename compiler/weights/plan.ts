@@ -138,10 +138,10 @@ function planWith(model: Target, header: WeightHeader, map: WeightMap, options: 
       const answer = resolve(name);
       if (answer !== undefined) answers.push(answer);
     }
-    const inFile = answers.find((answer) => answer.kind === "tensor" && header.has(answer.name));
-    const answer = answers[0]?.kind === "skip" ? answers[0] : (inFile ?? answers[0]);
-    if (inFile?.kind === "tensor") spoken.add(inFile.name);
-    if (answer?.kind === "skip" || skips.some((test) => test(path))) {
+    const inFile = answers.find(({ name }) => name !== undefined && header.has(name));
+    const answer = inFile ?? answers[0];
+    if (inFile?.name !== undefined) spoken.add(inFile.name);
+    if (answers[0]?.kind === "skip" || answer?.kind === "skip" || skips.some((test) => test(path))) {
       skipped.push(path);
       continue;
     }

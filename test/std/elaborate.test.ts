@@ -6,7 +6,8 @@ import { costOf } from "../../compiler/graph/cost.ts";
 import { graphHash } from "../../compiler/graph/hash.ts";
 import type { Model, Resolve } from "../../compiler/model.ts";
 import { substitute } from "../../compiler/size.ts";
-import { torchvisionName } from "../../compiler/weights/map.ts";
+import { mapResolver, torchvisionName } from "../../compiler/weights/map.ts";
+import { planWeights } from "../../compiler/weights/plan.ts";
 import type { Source } from "../../grammar/source.ts";
 
 const sources = new Map<string, Source>();
@@ -219,6 +220,21 @@ describe("other attention", () => {
   });
 });
 
+/** The header that torchvision's file of a backbone has: our own names, read through the map. */
+function torchvisionHeader(backbone: string): Map<string, readonly number[]> {
+  const { parameters, weightMaps } = modelOf(backbone);
+  const map = weightMaps.find(({ name }) => name.endsWith("_torchvision"));
+  if (map === undefined) throw new Error(`no map for ${backbone}`);
+  const header = new Map<string, readonly number[]>();
+  for (const { path, node } of parameters) {
+    const tensor = mapResolver(map)(path);
+    if (tensor?.kind !== "tensor") throw new Error(`${path} is in no rule`);
+    header.set(tensor.name, node.shape.map(Number));
+    if (path.endsWith("running_var")) header.set(tensor.name.replace("running_var", "num_batches_tracked"), []);
+  }
+  return header;
+}
+
 describe("weights", () => {
   test("torchvision's names of layers", () => {
     const { weightMaps } = example("headline.net");
@@ -227,5 +243,53 @@ describe("weights", () => {
     expect(torchvisionName(example("resnet50.net").weightMaps, "layer2[0].downsample.conv")).toBe(
       "layer2.0.downsample.0",
     );
+  });
+  test("torchvision's VGG16 fills both streams of the headline; STIA starts afresh", () => {
+    const header = torchvisionHeader("VGG16");
+    expect([...header.keys()].slice(0, 2)).toEqual(["features.0.weight", "features.0.bias"]);
+    const plan = planWeights(example("headline.net"), header, { skip: [] });
+    expect(plan.map).toBe("VGG16_torchvision");
+    expect(plan.loads).toHaveLength(64);
+    expect(plan.fresh).toHaveLength(2 * 2 * 12);
+    expect(plan.fresh.every((path) => path.startsWith("stia_conv"))).toBe(true);
+    expect(plan).toMatchObject({ missing: [], misshapen: [], unused: [], skipped: [] });
+    expect(plan.loads.filter(({ via }) => via.length > 0).map(({ path }) => path)).toEqual([
+      "temporal.conv1.conv1_1.weight",
+    ]);
+  });
+  test("a head for other classes is an error unless it is skipped", () => {
+    const header = torchvisionHeader("VGG16");
+    const model = example("stia_named.net");
+    expect(planWeights(model, header, { skip: [] }).misshapen).toHaveLength(4);
+    const plan = planWeights(model, header, { skip: ["fc8"] });
+    expect(plan).toMatchObject({ misshapen: [], missing: [], unused: [] });
+    expect(plan.skipped).toHaveLength(4);
+  });
+  test("the rules of neonatal_pain.net account for every parameter", () => {
+    const plan = planWeights(example("neonatal_pain.net"), torchvisionHeader("VGG16"), { skip: [] });
+    expect(plan.map).toBe("TwoStream");
+    expect(plan.loads).toHaveLength(60);
+    expect(plan).toMatchObject({ fresh: [], missing: [], misshapen: [], unused: [] });
+    expect(plan.skipped).toHaveLength(4 + 48);
+  });
+  test("torchvision's ResNet-50, with its batch counters", () => {
+    const header = torchvisionHeader("ResNet50");
+    expect(header.size).toBe(320);
+    const plan = planWeights(example("resnet50.net"), header, { skip: [] });
+    expect(plan.loads).toHaveLength(267);
+    expect(plan).toMatchObject({ fresh: [], missing: [], misshapen: [], unused: [] });
+    const grafted = modelOf("ResNet50 ×2 with STIA at layer3 with SE at layer3[2]");
+    expect(planWeights(grafted, header, { skip: [] }).loads).toHaveLength(2 * 267);
+  });
+  test("a file that netc wrote fills the model that it was written from, and its backbone another", () => {
+    const header = (model: Model) =>
+      new Map(model.parameters.map(({ path, node }) => [path, node.shape.map(Number)] as const));
+    const model = example("tiny_stia.net");
+    const plan = planWeights(model, header(model), { skip: [] });
+    expect(plan).toMatchObject({ fresh: [], missing: [], misshapen: [], unused: [] });
+    const backbone = planWeights(example("headline.net"), header(modelOf("VGG16")), { skip: [] });
+    expect(backbone.loads).toHaveLength(64);
+    expect(backbone.missing).toEqual([]);
+    expect(backbone.fresh).toHaveLength(48);
   });
 });

@@ -82,8 +82,8 @@ describe("std/weights", () => {
     const map = all.get("TwoStream");
     if (map === undefined) throw new Error("TwoStream is gone");
     const resolve = mapResolver(map);
-    expect(resolve("spatial.fc8.weight")).toEqual({ kind: "skip" });
-    expect(resolve("stia_conv3.to_spatial.bn.bias")).toEqual({ kind: "skip" });
+    expect(resolve("spatial.fc8.weight")).toMatchObject({ kind: "skip" });
+    expect(resolve("stia_conv3.to_spatial.bn.bias")).toMatchObject({ kind: "skip" });
     expect(resolve("temporal.conv1.conv1_1.weight")).toEqual({
       kind: "tensor",
       name: "features.0.weight",
