@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { ModuleKind, ModuleResolutionKind, Project, ScriptTarget } from "ts-morph";
 import { beforeAll, expect, test } from "vitest";
+import { elaborate } from "../../compiler/elaborate/elaborate.ts";
 import { emitTypeScript } from "../../compiler/emit/typescript.ts";
 import type { GraphNode, NodeOf } from "../../compiler/graph/graph.ts";
 import type { Model } from "../../compiler/model.ts";
@@ -50,6 +52,19 @@ function sample(): Model {
   };
 }
 
+/** A model as the compiler makes it. */
+function tiny(): Model {
+  const read = (path: string, file: string) => ({ path, text: readFileSync(file, "utf8") });
+  const { model, diagnostics } = elaborate(
+    read("tiny_stia.net", "examples/tiny_stia.net"),
+    (path) => read(path, `compiler/${path}.net`),
+    { bind: new Map() },
+  );
+  expect(diagnostics).toEqual([]);
+  if (model === undefined) throw new Error("no model");
+  return model;
+}
+
 const head = `
 import { PainSTIA, type PainSTIAInputs, type PainSTIAOutputs, type PainSTIAParams } from "./PainSTIA.net.ts";
 declare const rgb: PainSTIAInputs["spatial"], flow: PainSTIAInputs["temporal"];
@@ -75,11 +90,14 @@ beforeAll(() => {
   });
   const folder = `${process.cwd()}/test/emit`;
   project.createSourceFile(`${folder}/PainSTIA.net.ts`, emitTypeScript(sample()));
+  project.createSourceFile(`${folder}/TinySTIA.net.ts`, emitTypeScript(tiny()));
   check = (text) => {
     project.createSourceFile(`${folder}/use.ts`, head + text, { overwrite: true });
+    // Only these: checking the library of TypeScript itself takes ten times as long.
     return project
-      .getPreEmitDiagnostics()
-      .filter((d) => /(use|PainSTIA\.net|typed)\.ts$/.test(d.getSourceFile()?.getFilePath() ?? ""))
+      .getSourceFiles()
+      .filter((file) => /(use|STIA\.net|typed)\.ts$/.test(file.getFilePath()))
+      .flatMap((file) => file.getPreEmitDiagnostics())
       .map((d) => {
         const message = d.getMessageText();
         return { code: d.getCode(), text: typeof message === "string" ? message : message.getMessageText() };
@@ -115,6 +133,19 @@ test("a misspelt position does not compile and is corrected", () => {
   expect(rest).toEqual([]);
   expect(error?.code).toBe(2820);
   expect(error?.text).toContain(`Did you mean '"spatial.conv3"'?`);
+}, 60_000);
+
+test("a model of the examples", () => {
+  const use = `
+import { TinySTIA } from "./TinySTIA.net.ts";
+declare const input: Parameters<Awaited<ReturnType<typeof TinySTIA.open>>["run"]>[0];
+const frames: readonly [number, 3, 64, 64] = input.spatial.shape;
+const tiny = await TinySTIA.open(open);
+const scores: readonly [number, 4] = (await tiny.run(input)).output.shape;
+console.log(frames, scores, tiny.cost({ at: ["temporal.conv3", "stia_conv3.to_temporal.phi", "spatial.conv1.bn"] }));
+`;
+  expect(check(`declare const console: { log(...x: unknown[]): void };${use}`)).toEqual([]);
+  expect(check(use.replace("64, 64]", "64, 32]")).map(({ code }) => code)).toContain(2322);
 }, 60_000);
 
 test("names that TypeScript does not allow are changed", () => {
