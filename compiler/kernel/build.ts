@@ -34,28 +34,27 @@ export function constantOf(e: Expr): number | undefined {
 }
 
 export function add(left: Expr, right: Expr): Expr {
-  const l = constantOf(left);
   const r = constantOf(right);
-  if (l !== undefined && r !== undefined) return int(l + r);
-  if (l === 0) return right;
-  if (r === 0) return left;
-  if (l !== undefined) return add(right, left);
-  if (r !== undefined && r < 0) return sub(left, int(-r));
-  // (x + a) + b and (x - a) + b: constants gather on the right.
-  if (r !== undefined && left.kind === "int" && (left.op === "add" || left.op === "sub")) {
-    const inner = constantOf(left.right);
-    if (inner !== undefined) return add(left.left, int(r + (left.op === "add" ? inner : -inner)));
-  }
-  return { kind: "int", type: "i32", op: "add", left, right };
+  if (r !== undefined) return plus(left, r);
+  const l = constantOf(left);
+  return l === undefined ? { kind: "int", type: "i32", op: "add", left, right } : plus(right, l);
 }
 
 export function sub(left: Expr, right: Expr): Expr {
-  const l = constantOf(left);
   const r = constantOf(right);
-  if (l !== undefined && r !== undefined) return int(l - r);
-  if (r === 0) return left;
-  if (r !== undefined && r < 0) return add(left, int(-r));
-  return { kind: "int", type: "i32", op: "sub", left, right };
+  return r === undefined ? { kind: "int", type: "i32", op: "sub", left, right } : plus(left, -r);
+}
+
+/** A sum with a constant. Constants gather on the right: (i + 2) - 3 is i - 1. */
+function plus(e: Expr, by: number): Expr {
+  const value = constantOf(e);
+  if (value !== undefined) return int(value + by);
+  if (by === 0) return e;
+  if (e.kind === "int" && (e.op === "add" || e.op === "sub")) {
+    const inner = constantOf(e.right);
+    if (inner !== undefined) return plus(e.left, by + (e.op === "add" ? inner : -inner));
+  }
+  return { kind: "int", type: "i32", op: by < 0 ? "sub" : "add", left: e, right: int(Math.abs(by)) };
 }
 
 export function mul(left: Expr, right: Expr): Expr {

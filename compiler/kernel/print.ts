@@ -16,6 +16,7 @@ export interface Syntax {
   readonly unary: (e: Extract<Expr, { kind: "unary" }>, value: string) => string;
   /** A call or another closed expression; undefined for an infix operator. */
   readonly binary: (e: Extract<Expr, { kind: "binary" }>, left: string, right: string) => string;
+  readonly logic: { readonly and: string; readonly or: string };
   readonly select: (condition: string, then: string, otherwise: string) => string;
   readonly splat: (value: string) => string;
   readonly vec4: (lanes: readonly string[]) => string;
@@ -82,10 +83,12 @@ function print(e: Expr, syntax: Syntax): Printed {
     case "lanes":
       return infix(walk(e.left), RELATIONS[e.op], walk(e.right), RELATION);
     case "logic": {
-      // `a && b || c` is an error in WGSL: a chain of one operator stands bare, everything else in parentheses.
-      const side = (x: Expr): Printed =>
-        x.kind === "logic" && x.op !== e.op ? closed(`(${text(x)})`) : { ...walk(x), binds: CLOSED };
-      return infix(side(e.left), e.op === "and" ? "&&" : "||", side(e.right), LOGIC);
+      // Everything but a chain of the same operator stands in parentheses.
+      const side = (x: Expr): Printed => {
+        const bare = walk(x).binds === CLOSED || (x.kind === "logic" && x.op === e.op);
+        return closed(bare ? text(x) : `(${text(x)})`);
+      };
+      return infix(side(e.left), syntax.logic[e.op], side(e.right), LOGIC);
     }
     case "unary":
       return closed(syntax.unary(e, text(e.value)));
@@ -163,6 +166,7 @@ const NEUTRAL: Syntax = {
   divide: () => undefined,
   unary: (e, value) => `${e.fn}(${value})`,
   binary: (e, left, right) => `${e.fn}(${left}, ${right})`,
+  logic: { and: "and", or: "or" },
   select: (condition, then, otherwise) => `(${condition} ? ${then} : ${otherwise})`,
   splat: (value) => `splat(${value})`,
   vec4: (lanes) => `vec4(${lanes.join(", ")})`,

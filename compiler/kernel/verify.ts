@@ -154,6 +154,8 @@ function check(e: Expr, scope: Scope, c: Context): void {
     case "builtin":
       break;
     case "var": {
+      // On the CPU an array's name is its byte address.
+      if (!c.gpu && c.arrays.has(e.name) && e.type === "i32") break;
       const declared = scope.get(e.name);
       if (declared === undefined) c.faults.push(`${e.name} is not declared`);
       else if (declared.type !== e.type) c.faults.push(`${e.name}: ${declared.type} is used as ${e.type}`);
@@ -161,7 +163,8 @@ function check(e: Expr, scope: Scope, c: Context): void {
     }
     case "int":
       want(all("i32"));
-      if ((e.op === "div" || e.op === "rem") && !(e.right.kind === "const" && e.right.value > 0)) {
+      // A CPU thread divides by the number of threads to find its share.
+      if ((e.op === "div" || e.op === "rem") && c.gpu && !(e.right.kind === "const" && e.right.value > 0)) {
         c.faults.push(`${e.op} by something other than a positive constant`);
       }
       break;
@@ -206,8 +209,10 @@ function check(e: Expr, scope: Scope, c: Context): void {
 function checkElement(name: string, type: Type, index: Expr, scope: Scope, c: Context): void {
   check(index, scope, c);
   const array = c.arrays.get(name);
-  if (array === undefined) c.faults.push(`there is no array ${name}`);
-  else if (c.gpu && type === "vec4" && !array.vec4) c.faults.push(`${name} is not made of vec4`);
+  // A CPU kernel may read and write through a local that holds a byte address.
+  const pointer = !c.gpu && scope.get(name)?.type === "i32";
+  if (array === undefined && !pointer) c.faults.push(`there is no array ${name}`);
+  else if (c.gpu && type === "vec4" && array?.vec4 === false) c.faults.push(`${name} is not made of vec4`);
   if (type !== "f32" && type !== "vec4") c.faults.push(`${name}: elements are not ${type}`);
   if (index.type !== "i32") c.faults.push(`${name} is indexed by ${index.type}`);
   if (index.kind === "const" && array !== undefined && (index.value < 0 || index.value >= array.size)) {

@@ -25,7 +25,12 @@ function literal(value: number): string {
 
 function vec4Index(index: Expr, print: (e: Expr) => string): string {
   const exact = quotient(index, 4);
-  return exact === undefined ? `(${print(index)}) >> 2u` : print(exact);
+  return exact === undefined ? `${operand(print(index))} >> 2u` : print(exact);
+}
+
+/** Shifts and masks take no bare sums (WGSL, "Operator precedence"). */
+function operand(text: string): string {
+  return /^\w+$/.test(text) ? text : `(${text})`;
 }
 
 function syntaxOf(p: KernelProgram): Syntax {
@@ -50,6 +55,8 @@ function syntaxOf(p: KernelProgram): Syntax {
       return text.startsWith("-") ? `(${text})` : text;
     },
     binary: (e, left, right) => BINARY[e.fn].wgsl(left, right),
+    // Not && and ||, which are control flow: our conditions are cheap and may all be computed.
+    logic: { and: "&", or: "|" },
     select: (condition, then, otherwise) => `select(${otherwise}, ${then}, ${condition})`,
     splat: (value) => `vec4<f32>(${value})`,
     vec4: (lanes) => `vec4<f32>(${lanes.join(", ")})`,
@@ -59,7 +66,8 @@ function syntaxOf(p: KernelProgram): Syntax {
       if (type === "vec4") return `${name}[${vec4Index(index, print)}]`;
       const constant = constantOf(index);
       if (constant !== undefined) return `${name}[${constant >> 2}].${"xyzw"[constant & 3]}`;
-      return `${name}[(${print(index)}) >> 2u][(${print(index)}) & 3]`;
+      const at = operand(print(index));
+      return `${name}[${at} >> 2u][${at} & 3]`;
     },
     local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
     loop: (name, from, to, step) => `for (var ${name} = ${from}; ${name} < ${to}; ${name} += ${step})`,

@@ -21,6 +21,7 @@ import {
   local,
   mul,
   rem,
+  select,
   sub,
   TRUE,
   toFloat,
@@ -275,16 +276,14 @@ function emitLoad(w: Writer, l: Load, point: Point, out: Stmt[]): Expr {
   }
   const type = access === "vector" ? "vec4" : "f32";
   if (type === "vec4") w.wide.add(l.buffer);
-  const value = load(type, name, lower(w, addressOf(l), point));
+  const index = lower(w, addressOf(l), point);
   const condition = conditionOf(w, l, point);
-  if (alwaysTrue(condition)) return bind(w, `${name}_v`, value, out);
-  const result = fresh(w, `${name}_v`);
-  const otherwise = type === "vec4" ? widen(float(l.otherwise)) : float(l.otherwise);
-  out.push(
-    { kind: "var", name: result, value: otherwise },
-    ...when(condition, [{ kind: "assign", name: result, value }]),
-  );
-  return local(type, result);
+  if (alwaysTrue(condition)) return bind(w, `${name}_v`, load(type, name, index), out);
+  // No branch: where the guards fail, element 0 is read and ignored, so that loads of a tile can be under way together.
+  const inside = bind(w, `${name}_inside`, condition, out);
+  const value = load(type, name, select(inside, index, int(0)));
+  const otherwise = float(l.otherwise);
+  return bind(w, `${name}_v`, select(inside, value, type === "vec4" ? widen(otherwise) : otherwise), out);
 }
 
 // ------------------------------------------------------------------------------------------------------------- scalars
