@@ -4,7 +4,7 @@
  * npm links the commands of installed packages but not those of the package it stands in, so `npx netc` inside a clone
  * would fetch a stranger of that name; the link in node_modules/.bin keeps it at home.
  */
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,8 @@ const root = fileURLToPath(new URL(".", import.meta.url));
 const main = join(root, "dist/runtime/cli/main.js");
 
 rmSync(join(root, "dist"), { recursive: true, force: true });
-execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
+const tsc = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
+if (tsc.status !== 0) process.exit(1);
 cpSync(join(root, "compiler/std"), join(root, "dist/compiler/std"), { recursive: true });
 chmodSync(main, 0o755);
 
