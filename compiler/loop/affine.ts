@@ -291,7 +291,7 @@ function collapseOnce(e: Affine, sizes: readonly number[]): Affine | undefined {
     const quotient = floorDiv(atom.of, atom.by, sizes);
     const without = add(e, { terms: [{ ...term, coefficient: -coefficient }], constant: 0 });
     const joined = add(without, scale(quotient, -coefficient * atom.by), scale(atom.of, coefficient));
-    if (weight(joined) < weight(e)) return joined;
+    if (weight(joined) < weight(e) && within(bounds(joined, sizes), bounds(e, sizes))) return joined;
     for (const upper of without.terms) {
       if (upper.atom.kind !== "mod" || upper.coefficient !== coefficient * atom.by) continue;
       if (!equal(upper.atom.of, quotient)) continue;
@@ -300,6 +300,11 @@ function collapseOnce(e: Affine, sizes: readonly number[]): Affine | undefined {
     }
   }
   return undefined;
+}
+
+/** Joining must not lose the proof that an index is in bounds. */
+function within(inner: Interval, outer: Interval): boolean {
+  return inner.min >= outer.min && inner.max <= outer.max;
 }
 
 /** Number of divisions and remainders. */

@@ -29,7 +29,7 @@ export function finish(draft: Draft): Loops {
     buffer: number.get(item.buffer) ?? 0,
   });
   const kernel = (k: Kernel): Kernel => ({ ...k, loads: k.loads.map(renumber), stores: k.stores.map(renumber) });
-  const buffers = kept.map((buffer, id) => ({ ...buffer, id }));
+  const buffers = kept.map((buffer, id): Buffer => ({ ...buffer, id }));
   const run = draft.run.map(kernel);
   return {
     name: draft.name,

@@ -79,11 +79,11 @@ function runKernel(kernel: Kernel, buffers: readonly Buffer[], memory: readonly 
 /** The body of a function of L (arrays by load), S (arrays by store) and F (the scalar table). */
 function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
   const sizes = axisSizes(kernel);
-  const loops = (axes: readonly number[], body: readonly string[]): readonly string[] =>
-    axes.reduceRight<readonly string[]>(
-      (inner, a) => [`for (let a${a} = 0; a${a} < ${sizes[a]}; a${a}++) {`, ...inner, "}"],
-      body,
-    );
+  const loops = (axes: readonly number[], body: readonly string[]): readonly string[] => [
+    ...axes.map((a) => `for (let a${a} = 0; a${a} < ${sizes[a]}; a${a}++) {`),
+    ...body,
+    ...axes.map(() => "}"),
+  ];
   const load = (i: number): string => {
     const access = loadAt(kernel, i);
     const value = `L${i}[${affineText(offsetOf(kernel, buffers, access))}]`;

@@ -44,10 +44,10 @@ function verifyLayout({ name, shape, layout }: Buffer): readonly string[] {
 function verifyKernel(kernel: Kernel, buffers: readonly Buffer[]): readonly string[] {
   const problems: string[] = [];
   const known = [...kernel.loads, ...kernel.stores].every((access) => buffers[access.buffer] !== undefined);
-  const named = [...kernel.loads, ...kernel.stores].flatMap((access) => [
-    ...access.index.flatMap(axesOf),
-    ...access.guards.flatMap((guard) => axesOf(guard.index)),
-  ]);
+  const accesses = [...kernel.loads, ...kernel.stores];
+  const indices = accesses.flatMap((access) => access.index);
+  const guards = accesses.flatMap((access) => access.guards.map((guard) => guard.index));
+  const named = [...indices, ...guards].flatMap(axesOf);
   if (!known) return ["an access names no buffer"];
   if (kernel.stores.length === 0) return ["it stores nothing"];
   if (named.some((axis) => kernel.axes[axis] === undefined)) return ["an index names no axis"];

@@ -1,5 +1,5 @@
 /** The simplifier against brute force: whatever it makes of an expression has the same value at every point. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   add,

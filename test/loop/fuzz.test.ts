@@ -1,5 +1,5 @@
 /** Random chains of views, and random windows: every index map against the graph's definition. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import type { GraphNode } from "../../compiler/graph/graph.ts";
 import { interpret } from "../../compiler/loop/interp.ts";
