@@ -14,35 +14,86 @@ export type Type = "i32" | "f32" | "vec4" | "bool";
 
 /** Identity of the invocation. CPU kernels use `thread` and `threads` only. */
 export type Builtin =
-  | "workgroup.x" | "workgroup.y" | "workgroup.z"
-  | "local.x" | "local.y" | "local.z"
+  | "workgroup.x"
+  | "workgroup.y"
+  | "workgroup.z"
+  | "local.x"
+  | "local.y"
+  | "local.z"
   /** Index of this invocation within its workgroup. */
   | "local"
   /** CPU: this thread's number, and how many there are. */
-  | "thread" | "threads";
+  | "thread"
+  | "threads";
 
 export type Expr =
   | { readonly kind: "const"; readonly type: "i32" | "f32" | "bool"; readonly value: number }
   | { readonly kind: "var"; readonly type: Type; readonly name: string }
   | { readonly kind: "builtin"; readonly type: "i32"; readonly name: Builtin }
-  /** i32 arithmetic; `div` and `rem` take a non-negative left side and a positive constant right side. */
-  | { readonly kind: "int"; readonly type: "i32"; readonly op: "add" | "sub" | "mul" | "div" | "rem" | "min" | "max"; readonly left: Expr; readonly right: Expr }
-  | { readonly kind: "compare"; readonly type: "bool"; readonly op: "lt" | "le" | "eq"; readonly left: Expr; readonly right: Expr }
-  | { readonly kind: "logic"; readonly type: "bool"; readonly op: "and" | "or"; readonly left: Expr; readonly right: Expr }
+  /** i32 arithmetic; `div` and `rem` take a non-negative left side and a positive (on a GPU, constant) right side. */
+  | {
+      readonly kind: "int";
+      readonly type: "i32";
+      readonly op: "add" | "sub" | "mul" | "div" | "rem" | "min" | "max";
+      readonly left: Expr;
+      readonly right: Expr;
+    }
+  | {
+      readonly kind: "compare";
+      readonly type: "bool";
+      readonly op: "lt" | "le" | "eq";
+      readonly left: Expr;
+      readonly right: Expr;
+    }
+  | {
+      readonly kind: "logic";
+      readonly type: "bool";
+      readonly op: "and" | "or";
+      readonly left: Expr;
+      readonly right: Expr;
+    }
   /** Lane-wise on vec4. */
   | { readonly kind: "unary"; readonly type: "f32" | "vec4"; readonly fn: UnaryFn; readonly value: Expr }
-  | { readonly kind: "binary"; readonly type: "f32" | "vec4"; readonly fn: BinaryFn; readonly left: Expr; readonly right: Expr }
+  | {
+      readonly kind: "binary";
+      readonly type: "f32" | "vec4";
+      readonly fn: BinaryFn;
+      readonly left: Expr;
+      readonly right: Expr;
+    }
   /** left · right + add. */
-  | { readonly kind: "fma"; readonly type: "f32" | "vec4"; readonly left: Expr; readonly right: Expr; readonly add: Expr }
+  | {
+      readonly kind: "fma";
+      readonly type: "f32" | "vec4";
+      readonly left: Expr;
+      readonly right: Expr;
+      readonly add: Expr;
+    }
   /** Scalar condition: both sides are evaluated. On vec4 with a `lanes` condition (see `lanes`) it selects lane-wise. */
-  | { readonly kind: "select"; readonly type: Type; readonly condition: Expr; readonly then: Expr; readonly otherwise: Expr }
+  | {
+      readonly kind: "select";
+      readonly type: Type;
+      readonly condition: Expr;
+      readonly then: Expr;
+      readonly otherwise: Expr;
+    }
   /** Lane-wise comparison of two vec4, usable only as the condition of a vec4 `select`. */
-  | { readonly kind: "lanes"; readonly type: "bool"; readonly op: "lt" | "le" | "eq"; readonly left: Expr; readonly right: Expr }
+  | {
+      readonly kind: "lanes";
+      readonly type: "bool";
+      readonly op: "lt" | "le" | "eq";
+      readonly left: Expr;
+      readonly right: Expr;
+    }
   | { readonly kind: "splat"; readonly type: "vec4"; readonly value: Expr }
   | { readonly kind: "vec4"; readonly type: "vec4"; readonly lanes: readonly [Expr, Expr, Expr, Expr] }
   | { readonly kind: "lane"; readonly type: "f32"; readonly value: Expr; readonly lane: 0 | 1 | 2 | 3 }
   | { readonly kind: "float"; readonly type: "f32"; readonly value: Expr }
-  /** Element `index` (counted in f32 elements) of a buffer, a workgroup array or a scratch array; `vec4` reads four. */
+  /**
+   * Element `index` (counted in f32 elements) of a buffer, a workgroup array or a scratch array; `vec4` reads four.
+   * On the CPU an array's name, used as an i32 variable, is its byte address, `from` may name any i32 variable that
+   * holds one, and a vector may start at any element.
+   */
   | { readonly kind: "load"; readonly type: "f32" | "vec4"; readonly from: string; readonly index: Expr };
 
 export type Stmt =
@@ -53,8 +104,20 @@ export type Stmt =
   | { readonly kind: "assign"; readonly name: string; readonly value: Expr }
   | { readonly kind: "store"; readonly to: string; readonly index: Expr; readonly value: Expr }
   /** `for (name = from; name < to; name += step)`; `name` is an i32, immutable inside. */
-  | { readonly kind: "for"; readonly name: string; readonly from: Expr; readonly to: Expr; readonly step: number; readonly body: readonly Stmt[] }
-  | { readonly kind: "if"; readonly condition: Expr; readonly then: readonly Stmt[]; readonly otherwise: readonly Stmt[] }
+  | {
+      readonly kind: "for";
+      readonly name: string;
+      readonly from: Expr;
+      readonly to: Expr;
+      readonly step: number;
+      readonly body: readonly Stmt[];
+    }
+  | {
+      readonly kind: "if";
+      readonly condition: Expr;
+      readonly then: readonly Stmt[];
+      readonly otherwise: readonly Stmt[];
+    }
   /** GPU: all invocations of the workgroup wait, workgroup memory becomes visible. */
   | { readonly kind: "barrier" }
   | { readonly kind: "comment"; readonly text: string };

@@ -2,6 +2,7 @@
  * L2 kernels written by hand for tests of CPU schedules, and their evaluation by the oracle and by WASM.
  */
 import { WASM_DEFAULT } from "../../compiler/capability.ts";
+import { verifyKernel } from "../../compiler/kernel/verify.ts";
 import { renderWasm, wasmScratchBytes } from "../../compiler/kernel/wasm.ts";
 import { add, axis, constant, scale } from "../../compiler/loop/affine.ts";
 import { interpret } from "../../compiler/loop/interp.ts";
@@ -225,7 +226,10 @@ export function runWasm(
   threads: number,
   relaxed = false,
 ): Map<number, Float32Array> {
-  const { program, buffers } = scheduleCpu(c.kernel, c.buffers, { ...WASM_DEFAULT, threads });
+  const capability = { ...WASM_DEFAULT, threads };
+  const { program, buffers } = scheduleCpu(c.kernel, c.buffers, capability);
+  const faults = verifyKernel(program, capability);
+  if (faults.length > 0) throw new Error(`${c.name}: ${faults.join("; ")}`);
   const scratch = wasmScratchBytes(program);
   let at = 64 + scratch;
   const addresses = buffers.map((id) => {
