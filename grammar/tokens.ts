@@ -246,7 +246,7 @@ export const Dot: TokenType = token("Dot", "`.`", ".");
 const EqualsEquals = token("EqualsEquals", "`==`", "==", BinaryOperator);
 const NotEquals = token("NotEquals", "`!=`", /!=|\u2260/, BinaryOperator);
 const LessEquals = token("LessEquals", "`<=`", /<=|\u2264/, BinaryOperator);
-const GreaterEquals = token("GreaterEquals", "`>=`", />=|\u2265/, BinaryOperator);
+export const GreaterEquals: TokenType = token("GreaterEquals", "`>=`", />=|\u2265/, BinaryOperator);
 export const Less: TokenType = token("Less", "`<`", "<", BinaryOperator);
 export const Greater: TokenType = token("Greater", "`>`", ">", BinaryOperator);
 export const Equals: TokenType = token("Equals", "`=`", "=");

@@ -64,6 +64,7 @@ export abstract class CoreParser extends EmbeddedActionsParser {
     this.input = tokens;
     this.source = source;
     this.docs = docs;
+    this.cut = undefined;
     this.remarks.length = 0;
   }
 
@@ -104,7 +105,12 @@ export abstract class CoreParser extends EmbeddedActionsParser {
     wanted: string,
     read: (...args: Args) => T | ErrorNode,
   ): Rule<T | ErrorNode, Args> {
-    return this.RULE(name, read, { recoveryValueFunc: () => this.missing(wanted) });
+    return this.RULE(name, read, {
+      recoveryValueFunc: () => {
+        this.cut = undefined;
+        return this.missing(wanted);
+      },
+    });
   }
 
   /** A rule that opens a record, fills it, and leaves what it had where it fails. */
@@ -127,7 +133,7 @@ export abstract class CoreParser extends EmbeddedActionsParser {
       draft.end = this.endFrom(draft.start);
       return draft;
     };
-    return this.RULE(name, read, { recoveryValueFunc: () => this.cut as T });
+    return this.RULE(name, read, { recoveryValueFunc: () => this.takeCut() as T });
   }
 
   /** A rule that gives a list, and where it fails the part that was read. */
@@ -142,7 +148,14 @@ export abstract class CoreParser extends EmbeddedActionsParser {
       }
       return list;
     };
-    return this.RULE(name, read, { recoveryValueFunc: () => this.cut as readonly T[] });
+    return this.RULE(name, read, { recoveryValueFunc: () => this.takeCut() as readonly T[] });
+  }
+
+  /** What the rules that the current error went through had read; undefined if it went through none. */
+  protected takeCut(): unknown {
+    const { cut } = this;
+    this.cut = undefined;
+    return cut;
   }
 
   /** Stands for something that could not be read. */

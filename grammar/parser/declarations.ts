@@ -32,6 +32,22 @@ interface Tail {
   readonly settings: Settings | undefined;
 }
 
+const ITEM_KINDS: ReadonlySet<unknown> = new Set<Item["kind"]>([
+  "Import",
+  "ReExport",
+  "Const",
+  "TypeAlias",
+  "Callable",
+  "Weights",
+  "Recipe",
+  "Search",
+  "Assert",
+]);
+
+function isItem(value: unknown): value is Item {
+  return typeof value === "object" && value !== null && "kind" in value && ITEM_KINDS.has(value.kind);
+}
+
 /** The parser of `.net` files. One instance reads any number of them, one after the other. */
 export class NetParser extends ItemParser {
   constructor(options: ParserOptions = {}) {
@@ -54,6 +70,17 @@ export class NetParser extends ItemParser {
       this.OPTION3(() => items.push(this.SUBRULE(this.bareModel)));
     },
   );
+
+  /** Items only: how a part of a file is read that begins with one. What an error cuts short is kept. */
+  readonly items: Rule<readonly Item[]> = this.listRule<Item>("items", (list) => {
+    try {
+      this.MANY(() => list.push(this.SUBRULE(this.item)));
+    } catch (error) {
+      const cut = this.takeCut();
+      if (isItem(cut)) list.push(cut);
+      throw error;
+    }
+  });
 
   // ------------------------------------------------------------------------------------------------------------ weights
 
