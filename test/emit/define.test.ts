@@ -61,7 +61,7 @@ test("a definition opens its program, runs it and loads it", async () => {
   expect(opened).toEqual(["/models/double/program.json"]);
   expect(model.device).toBe("a test");
   await model.load(async () => Float32Array.of(1, 2, 3, 4, 5, 6));
-  expect(uploads.map(({ values }) => [...values])).toEqual([
+  expect(uploads.map(({ values }) => Array.from(values))).toEqual([
     [1, 2, 3, 4, 5, 6],
     [4, 5, 6],
   ]);

@@ -1,29 +1,32 @@
 import { describe, expect, test } from "vitest";
 import { compressPositions, findPositions, positionRange, shortestName } from "../../compiler/positions.ts";
 
-const depths = [2, 2, 3, 3, 3];
-const vgg = [
-  ...depths.flatMap((n, s) => [
-    `conv${s + 1}`,
-    ...Array.from({ length: n }, (_, i) => `conv${s + 1}.conv${s + 1}_${i + 1}`),
-    `pool${s + 1}`,
-  ]),
-  "fc6",
-  "fc7",
-  "fc8",
-];
-const resnet = [
-  ...["stem", "stem.conv1", "stem.bn1", "maxpool"],
-  ...[3, 4, 6, 3].flatMap((n, s) => [
-    `layer${s + 1}`,
-    `conv${s + 2}_x`,
-    ...Array.from({ length: n }, (_, b) => `layer${s + 1}[${b}]`).flatMap((p) => [
-      p,
-      ...["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"].map((c) => `${p}.${c}`),
-    ]),
-  ]),
-  ...["avgpool", "fc"],
-];
+/** The positions of VGG16, in order of execution. */
+function vggPositions(): readonly string[] {
+  const paths: string[] = [];
+  for (const [s, n] of [2, 2, 3, 3, 3].entries()) {
+    paths.push(`conv${s + 1}`);
+    for (let i = 1; i <= n; i++) paths.push(`conv${s + 1}.conv${s + 1}_${i}`);
+    paths.push(`pool${s + 1}`);
+  }
+  return paths.concat("fc6", "fc7", "fc8");
+}
+
+/** Those of ResNet-50, with their aliases. */
+function resnetPositions(): readonly string[] {
+  const paths = ["stem", "stem.conv1", "stem.bn1", "maxpool"];
+  for (const [s, n] of [3, 4, 6, 3].entries()) {
+    paths.push(`layer${s + 1}`, `conv${s + 2}_x`);
+    for (let b = 0; b < n; b++) {
+      paths.push(`layer${s + 1}[${b}]`);
+      for (const layer of ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"]) paths.push(`layer${s + 1}[${b}].${layer}`);
+    }
+  }
+  return paths.concat("avgpool", "fc");
+}
+
+const vgg = vggPositions();
+const resnet = resnetPositions();
 
 describe("findPositions", () => {
   test("an exact path wins over paths that end so", () => {
