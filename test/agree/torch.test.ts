@@ -117,14 +117,14 @@ function resnetHeader(): Map<string, readonly number[]> {
   return header;
 }
 
-describe("backbones, filled by torchvision's names", () => {
-  test("VGG-16 on WASM", async () => {
+describe.each(["wasm", "webgpu"] as const)("backbones, filled by torchvision's names, on %s", (device) => {
+  test("VGG-16", async () => {
     const model = modelOf("VGG16(classes=10, hidden=64) over x: f32[N, 3, 32, 32]");
-    await agree("wasm", model, caseOf("vgg16"), fillByMap(model, vggHeader(64, 10)));
+    await agree(device, model, caseOf("vgg16"), fillByMap(model, vggHeader(64, 10)));
   });
-  test("ResNet-50 on WASM", async () => {
+  test("ResNet-50", async () => {
     const model = modelOf("ResNet50 over x: f32[N, 3, 64, 64]");
-    await agree("wasm", model, caseOf("resnet50"), fillByMap(model, resnetHeader()));
+    await agree(device, model, caseOf("resnet50"), fillByMap(model, resnetHeader()));
   });
 });
 

@@ -118,10 +118,10 @@ export function weightsFrom(parameters: Numbers): WeightSource {
 export async function runOnce(
   runner: Runner,
   inputs: Numbers,
-  parameters: Numbers,
+  weights: WeightSource,
 ): Promise<Map<string, Float32Array>> {
   try {
-    await runner.load(weightsFrom(parameters));
+    await runner.load(weights);
     for (const [name, values] of inputs) runner.write(name, values);
     await runner.run();
     const outputs = new Map<string, Float32Array>();
@@ -134,7 +134,7 @@ export async function runOnce(
 
 /** The outputs on WASM, two threads. */
 export async function onWasm(model: Model, inputs: Numbers, parameters: Numbers): Promise<Map<string, Float32Array>> {
-  return runOnce(await openWasm(programOf(model, WASM_DEFAULT)), inputs, parameters);
+  return runOnce(await openWasm(programOf(model, WASM_DEFAULT)), inputs, weightsFrom(parameters));
 }
 
 let vulkan: GPU | undefined;
@@ -148,7 +148,7 @@ export function softwareGPU(): GPU {
 
 /** The outputs on SwiftShader's WebGPU, with the limits that every device has. */
 export async function onWebGPU(model: Model, inputs: Numbers, parameters: Numbers): Promise<Map<string, Float32Array>> {
-  return runOnce(await openWebGPU(programOf(model, SOFTWARE), softwareGPU()), inputs, parameters);
+  return runOnce(await openWebGPU(programOf(model, SOFTWARE), softwareGPU()), inputs, weightsFrom(parameters));
 }
 
 /** The devices, by name. */

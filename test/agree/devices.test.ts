@@ -1,0 +1,127 @@
+/**
+ * One network, three devices: the oracle, WASM threads and WebGPU give the same answers, and a program that was written
+ * to a folder and read back gives the very same bits.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
+import type { Model } from "../../compiler/model.ts";
+import { readProgramFolder, writeProgramFolder } from "../../runtime/cli/program-folder.ts";
+import { programWeights, writeWeights } from "../../runtime/cli/weights.ts";
+import { initialise } from "../../runtime/engine/init.ts";
+import { encodeProgram, MANIFEST } from "../../runtime/engine/program-file.ts";
+import type { WeightSource } from "../../runtime/engine/runner.ts";
+import { openWasm } from "../../runtime/engine/wasm/runner.ts";
+import { openWebGPU } from "../../runtime/engine/webgpu.ts";
+import { assertClose } from "../tools/compare.ts";
+import {
+  bound,
+  exampleModel,
+  type Numbers,
+  namedInputs,
+  namedParameters,
+  onOracle,
+  onWasm,
+  onWebGPU,
+  programOf,
+  runOnce,
+  softwareGPU,
+  startingParameters,
+  weightsFrom,
+} from "../tools/nets.ts";
+import { SOFTWARE } from "../tools/webgpu.ts";
+
+/** The only output. */
+function logits(outputs: ReadonlyMap<string, ArrayLike<number>>): ArrayLike<number> {
+  const [only] = outputs.values();
+  if (only === undefined || outputs.size !== 1) throw new Error("the model has one output");
+  return only;
+}
+
+/** Without its units: what the network would be if attention did not matter. */
+function gatesClosed(parameters: Numbers): Numbers {
+  const isGate = (path: string): boolean => /^stia_.*\.bn\.(weight|bias)$/.test(path);
+  return new Map([...parameters].map(([path, values]) => [path, isGate(path) ? values.map(() => 0) : values]));
+}
+
+describe("tiny_stia.net with open gates, two clips at once", () => {
+  let model: Model;
+  let inputs: Numbers;
+  let parameters: Numbers;
+  let wanted: ArrayLike<number>;
+  beforeAll(() => {
+    model = bound(exampleModel("tiny_stia"), { N: 2 });
+    inputs = namedInputs(model.graph);
+    parameters = namedParameters(model);
+    wanted = logits(onOracle(model, inputs, parameters));
+  });
+
+  test("attention matters: with closed gates the logits are others", () => {
+    const closed = logits(onOracle(model, inputs, gatesClosed(parameters)));
+    expect(() => {
+      assertClose(closed, wanted, "closed gates", 0.01);
+    }).toThrow();
+  });
+  test("WASM agrees with the oracle", async () => {
+    assertClose(logits(await onWasm(model, inputs, parameters)), wanted, "wasm");
+  });
+  test("WebGPU agrees with the oracle", async () => {
+    assertClose(logits(await onWebGPU(model, inputs, parameters)), wanted, "webgpu");
+  });
+});
+
+test("tiny_stia.net from one seed: each device starts and ends alike", async () => {
+  const seed = 2026;
+  const model = bound(exampleModel("tiny_stia"));
+  const inputs = namedInputs(model.graph);
+  const wanted = logits(onOracle(model, inputs, startingParameters(model, seed)));
+  const start: WeightSource = (upload, into) => {
+    initialise(upload, seed, into);
+  };
+  const wasm = await openWasm(programOf(model, WASM_DEFAULT, seed));
+  assertClose(logits(await runOnce(wasm, inputs, start)), wanted, "wasm");
+  const webgpu = await openWebGPU(programOf(model, SOFTWARE, seed), softwareGPU());
+  assertClose(logits(await runOnce(webgpu, inputs, start)), wanted, "webgpu");
+});
+
+describe("a program in a folder", () => {
+  const folder = mkdtempSync(join(tmpdir(), "netc-agree-"));
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  test("gives the same bits after it was read back", async () => {
+    const model = bound(exampleModel("tiny_stia"));
+    const inputs = namedInputs(model.graph);
+    const source = weightsFrom(namedParameters(model));
+    const program = programOf(model, WASM_DEFAULT);
+    const uploads = program.load.flatMap((step) => (step.kind === "upload" ? [step.upload] : []));
+    const destination = join(folder, "tiny");
+    const file = "weights.safetensors";
+    const write = async (path: string): Promise<void> => {
+      await writeWeights(path, uploads, source);
+    };
+    await writeProgramFolder(program, destination, [{ name: file, contents: write }], file);
+    const again = await readProgramFolder(destination);
+    expect(again.weights?.file).toBe(file);
+    const weights = await programWeights(join(destination, file), again.seed);
+    const before = await runOnce(await openWasm(program), inputs, source);
+    expect(await runOnce(await openWasm(again), inputs, weights.source)).toEqual(before);
+    expect(await runOnce(await openWasm(again), inputs, (await programWeights(undefined, 1)).source)).not.toEqual(
+      before,
+    );
+  });
+  test.each([
+    ["wasm", WASM_DEFAULT],
+    ["webgpu", WEBGPU_DEFAULT],
+  ])("for %s is the program itself", async (name, target) => {
+    const program = programOf(bound(exampleModel("tiny_stia")), target);
+    await writeProgramFolder(program, join(folder, name));
+    const again = await readProgramFolder(join(folder, name));
+    // The manifest holds every field, and checksums of every kernel's own bytes.
+    expect((await encodeProgram(again)).get(MANIFEST)).toBe((await encodeProgram(program)).get(MANIFEST));
+    expect(again.kernels.map(({ code }) => code.length)).toEqual(program.kernels.map(({ code }) => code.length));
+  });
+});
