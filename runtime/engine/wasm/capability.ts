@@ -2,7 +2,7 @@
  * What this machine's WebAssembly can do, as the record that the compiler takes.
  */
 import type { WasmCapability } from "../../../compiler/capability.ts";
-import { processors, withKernelFlags } from "./threads.ts";
+import { processors, showRelaxedSimd } from "./threads.ts";
 
 /** A module of one function that holds `f32x4.relaxed_madd`: valid where relaxed SIMD is there. */
 const RELAXED_PROBE = Uint8Array.from(
@@ -15,12 +15,18 @@ const RELAXED_PROBE = Uint8Array.from(
   ].flat(),
 );
 
+/** Whether kernels may hold relaxed SIMD here. In Node 20 this turns it on, for the whole process. */
+export async function hasRelaxedSimd(): Promise<boolean> {
+  if (WebAssembly.validate(RELAXED_PROBE)) return true;
+  await showRelaxedSimd();
+  return WebAssembly.validate(RELAXED_PROBE);
+}
+
 /** More threads than this gain nothing on the sizes that one frame has. */
 const MOST_THREADS = 16;
 
 /** The record of this machine. In a browser, threads need a page that is cross-origin isolated. */
 export async function wasmCapability(): Promise<WasmCapability> {
-  const relaxedSimd = await withKernelFlags(async () => WebAssembly.validate(RELAXED_PROBE));
   const threads = Math.min(MOST_THREADS, await processors());
-  return { kind: "wasm", name: "wasm", threads, relaxedSimd, maxMemory: 2 ** 32 };
+  return { kind: "wasm", name: "wasm", threads, relaxedSimd: await hasRelaxedSimd(), maxMemory: 2 ** 32 };
 }

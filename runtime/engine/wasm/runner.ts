@@ -7,6 +7,7 @@
  */
 import type { Program, ProgramInput, ProgramOutput, Step, Upload } from "../../../compiler/program.ts";
 import { EngineError, type Runner, type WeightSource } from "../runner.ts";
+import { hasRelaxedSimd } from "./capability.ts";
 import { type MemoryPlan, PAGE, planAddresses } from "./memory.ts";
 import { hostThreads, type Thread, withKernelFlags } from "./threads.ts";
 import type { FromThread, ThreadStep } from "./worker.ts";
@@ -26,6 +27,9 @@ export async function openWasm(program: Program): Promise<Runner> {
   const { target } = program;
   if (target.kind !== "wasm") {
     throw new EngineError({ kind: "usage", what: `this program was compiled for ${target.kind}, not for WASM` });
+  }
+  if (target.relaxedSimd && !(await hasRelaxedSimd())) {
+    throw new EngineError({ kind: "no-device", what: "this program uses relaxed SIMD, which this machine has not" });
   }
   const plan = planAddresses(program, target.threads, target.maxMemory);
   const spawn = await hostThreads();

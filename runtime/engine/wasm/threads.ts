@@ -88,14 +88,13 @@ export async function processors(): Promise<number> {
 }
 
 /**
- * Runs `work` with V8's flags for kernels set, where there are flags to set (Node): relaxed SIMD, which Node 20 has but
- * hides, stays on; while `work` runs, modules are compiled by the optimising compiler at once. A kernel is one long
- * call, which would otherwise spend the whole first run in baseline code, several times slower.
+ * Runs `work` with flags of V8 set for compiling kernels, where there are flags to set (Node): modules are compiled by
+ * the optimising compiler at once. A kernel is one long call, which would otherwise spend the whole first run in
+ * baseline code, several times slower.
  */
 export async function withKernelFlags<T>(work: () => Promise<T>): Promise<T> {
   if (!isNode()) return work();
   const { setFlagsFromString } = await import("node:v8");
-  setFlagsFromString("--experimental-wasm-relaxed-simd");
   setFlagsFromString("--no-liftoff");
   setFlagsFromString("--no-wasm-lazy-compilation");
   try {
@@ -104,4 +103,9 @@ export async function withKernelFlags<T>(work: () => Promise<T>): Promise<T> {
     setFlagsFromString("--liftoff");
     setFlagsFromString("--wasm-lazy-compilation");
   }
+}
+
+/** Turns relaxed SIMD on in a Node that has it but hides it (Node 20). */
+export async function showRelaxedSimd(): Promise<void> {
+  if (isNode()) (await import("node:v8")).setFlagsFromString("--experimental-wasm-relaxed-simd");
 }
