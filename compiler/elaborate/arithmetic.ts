@@ -7,8 +7,8 @@ import type { Binary, BinaryOp, Expr, Node, Times, Unary } from "../../grammar/a
 import type { Span } from "../../grammar/source.ts";
 import type { BinaryFn } from "../scalar.ts";
 import { add, divExact, equal, mod, mul, type Size, showSize, sub } from "../size.ts";
+import { evaluate } from "./core.ts";
 import { constant, type Draft, emit } from "./draft.ts";
-import { evaluate } from "./evaluate.ts";
 import { fail, spanOf, textOf } from "./failure.ts";
 import { streamsOf } from "./layers.ts";
 import { describe, type Use } from "./types.ts";
@@ -109,8 +109,8 @@ export function same(a: Value, b: Value): boolean | undefined {
   }
   if (isSequence(a) && isSequence(b)) {
     if (a.items.length !== b.items.length) return false;
-    const each = a.items.map((item, i) => same(item, b.items[i] ?? null));
-    return each.includes(false) ? false : each.includes(undefined) ? undefined : true;
+    const answers = new Set(a.items.map((item, i) => same(item, b.items[i] ?? null)));
+    return answers.has(false) ? false : answers.has(undefined) ? undefined : true;
   }
   if (isCompound(a) && isCompound(b)) {
     if (a.kind === "position" && b.kind === "position") return a.path === b.path;
@@ -237,7 +237,8 @@ function isNetwork(value: Value): boolean {
   return isLayer(value) || (isCompound(value) && (value.kind === "block" || value.kind === "builtin"));
 }
 
-function layerInArithmetic(expr: Binary, a: Value, b: Value, context: Context): never {
+/** Reports a layer where a tensor is meant: `x -> f + x` (E0405). */
+export function layerInArithmetic(expr: Binary, a: Value, b: Value, context: Context): never {
   const side = isNetwork(a)
     ? isNetwork(b)
       ? "both sides are layers"

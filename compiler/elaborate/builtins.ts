@@ -8,14 +8,13 @@ import type { DType, Node } from "../../grammar/ast.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { costOf } from "../graph/cost.ts";
 import type { Init } from "../graph/graph.ts";
+import { showType } from "../graph/shapes.ts";
 import type { UnaryFn } from "../scalar.ts";
 import { floorDiv, isKnown, product, type Size, showSize, substitute } from "../size.ts";
 import { elementwise } from "./arithmetic.ts";
-import { sameType } from "./calls.ts";
-import { type Draft, emit, scopedName, showTensor } from "./draft.ts";
+import { modelOf, placeOfModel } from "./core.ts";
+import { type Draft, emit, sameType, scopedName } from "./draft.ts";
 import { fail, silent } from "./failure.ts";
-import { join } from "./layers.ts";
-import { modelOf, placeOfModel } from "./models.ts";
 import { rearrange } from "./rearrange.ts";
 import { describe, type Use } from "./types.ts";
 import {
@@ -24,6 +23,7 @@ import {
   isSequence,
   isSize,
   isTensor,
+  join,
   list,
   sizeOf,
   sizeValue,
@@ -163,7 +163,7 @@ function average(call: BuiltinCall): Value {
   const other = rest.find((x) => !sameType(first, x));
   if (other !== undefined) {
     fail(call.use.context, "E0307", "an average needs tensors of one shape", call.use.node, {
-      label: `${showTensor(first)} and ${showTensor(other)} arrive`,
+      label: `${showType(first)} and ${showType(other)} arrive`,
     });
   }
   const total = rest.reduce((sum, x) => emit("binary", [sum, x], { fn: "add" }, call.use), first);
@@ -464,7 +464,7 @@ export function callBuiltin(builtin: Builtin, args: readonly EvaluatedArg[], use
     const name = arg.name ?? names[place++];
     if (name === undefined || !names.includes(name)) {
       const near = arg.name === undefined ? undefined : suggest(arg.name, names);
-      unknownArgument(builtin, arg.node, arg.name, near, note, use);
+      strangeArgument(builtin, arg.node, arg.name, near, note, use);
     }
     if (bound.has(name)) fail(use.context, "E0401", `\`${name}\` is given twice`, arg.node);
     bound.set(name, arg.value);
@@ -475,7 +475,7 @@ export function callBuiltin(builtin: Builtin, args: readonly EvaluatedArg[], use
   return builtin.run({ args: bound, extra: new Map(), use });
 }
 
-function unknownArgument(
+function strangeArgument(
   builtin: Builtin,
   node: Node,
   name: string | undefined,

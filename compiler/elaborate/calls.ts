@@ -1,29 +1,41 @@
 /**
  * Blocks, units, models and operations: given their parameters, then applied to tensors (language 5.3, 5.5).
  */
-import type { Body, Callable, Expr, Node, Param, Stmt, Stored } from "../../grammar/ast.ts";
+import type { Body, Callable, DType, Expr, Node, Param, Stmt, Stored } from "../../grammar/ast.ts";
 import type { Init } from "../graph/graph.ts";
-import { equal, freeNames, type Size, showShape } from "../size.ts";
+import { showType } from "../graph/shapes.ts";
+import { equal, freeNames, type Size, showShape, showSize } from "../size.ts";
 import { truth } from "./arithmetic.ts";
 import { OPERATIONS } from "./builtins.ts";
-import { type Draft, openedAt, parameterDraft, scopedName, showTensor } from "./draft.ts";
-import { evaluate } from "./evaluate.ts";
+import { asLayer, evaluate, lookup, pipeInto } from "./core.ts";
+import { type Draft, openedAt, parameterDraft, sameType, scopedName } from "./draft.ts";
 import { checkFact } from "./facts.ts";
 import { Abort, attempt, fail, silent, spanOf, textOf } from "./failure.ts";
-import { arityOf, asLayer, headlineAround, join, pipeInto } from "./layers.ts";
+import { arityOf, headlineAround } from "./layers.ts";
 import { bindParameters, type Callee } from "./parameters.ts";
-import { describe, evaluateSize, expandType, matchInput, matchOutput, signatureOf, type Use } from "./types.ts";
+import {
+  describe,
+  type Explanation,
+  evaluateSize,
+  expandType,
+  matchInput,
+  matchOutput,
+  signatureOf,
+  type Use,
+} from "./types.ts";
 import {
   type BlockLayer,
   type BlockValue,
   type Context,
   type EvaluatedArg,
   instanceFor,
+  isBlock,
   isCompound,
   isLayer,
   isSequence,
   isSize,
   isTensor,
+  join,
   type Layer,
   type Local,
   list,
@@ -79,6 +91,7 @@ export function applyBlock(
   const { declaration } = block;
   const name = declaration.name.name;
   const use: Use = { context, node };
+  context.build.blocks.add(name);
   if (instance.build !== context.build) {
     instance.build = context.build;
     instance.scope = undefined;
@@ -109,7 +122,11 @@ export function applyBlock(
   if (wanted !== undefined) bindInputs(block, wanted, inputs, inside, use);
   checkFacts(declaration, inside, name, use);
   const result = runBody(declaration, inputs, inside, use);
-  if (declaration.output !== undefined) matchOutput(declaration.output, result, inside, name, use);
+  if (declaration.output !== undefined) {
+    matchOutput(declaration.output, result, inside, name, use, (returned, promised) =>
+      defaultBehind(declaration, inside, returned, promised),
+    );
+  }
   if (declaration.keyword === "unit") checkPromise(name, inputs, result, use);
   return result;
 }
@@ -141,7 +158,10 @@ function bindInputs(
   const name = declaration.name.name;
   const [first] = wanted;
   if (first?.variadic === true) {
-    for (const input of inputs) matchInput(first, input, inside, name, use);
+    // Each may have sizes of its own: `Concat` joins 8 channels and 16.
+    for (const input of inputs) {
+      matchInput(first, input, { ...inside, locals: { names: new Map(), up: inside.locals } }, name, use);
+    }
     names.set(first.name.name, { value: list(inputs), at: spanOf(inside, first.name) });
     return;
   }
@@ -191,18 +211,37 @@ function checkPromise(name: string, inputs: readonly Value[], result: Value, use
   const broken = tensors.length !== results.length || tensors.some((input, i) => !sameType(input, results[i]));
   if (!broken) return;
   fail(use.context, "E0508", `\`${name}\` is a unit, but changes the shape`, use.node, {
-    label: `${tensors.map(showTensor).join(", ")} becomes ${results.map(showTensor).join(", ")}`,
+    label: `${tensors.map(showType).join(", ")} becomes ${results.map(showType).join(", ")}`,
     helps: ["a unit gives back what it takes; what changes the shape is a `block`"],
   });
 }
 
-export function sameType(a: Draft, b: Draft | undefined): boolean {
-  return (
-    b !== undefined &&
-    a.dtype === b.dtype &&
-    a.shape.length === b.shape.length &&
-    a.shape.every((size, i) => equal(size, b.shape[i] ?? -1))
+/** `VGG16` gives 1000 classes because nobody said otherwise: the default behind a size that was not promised. */
+function defaultBehind(
+  declaration: Callable,
+  inside: Context,
+  returned: number,
+  promised: Size | undefined,
+): Explanation | undefined {
+  const { value } = declaration;
+  const last = value?.kind === "Pipe" ? value.stages.at(-1) : value;
+  const callee = last?.kind === "Call" ? last.callee : last;
+  const block = callee?.kind === "Name" ? lookup(inside, callee.name) : undefined;
+  if (last === undefined || callee?.kind !== "Name" || block === undefined || !isBlock(block)) return undefined;
+  const args = last.kind === "Call" ? last.args : [];
+  const { params } = signatureOf(block.declaration, block.module);
+  const param = params.find(
+    (p) =>
+      p.default?.kind === "Number" &&
+      p.default.value === returned &&
+      !args.some((arg) => arg.name?.name === p.name.name),
   );
+  if (param === undefined || promised === undefined) return undefined;
+  const given = args.map((arg) => `${textOf(inside, arg)}, `).join("");
+  return {
+    at: { span: spanOf(inside, last), text: `\`${param.name.name}\` is ${returned} unless said otherwise` },
+    help: `\`${callee.name}(${given}${param.name.name}=${showSize(promised)})\``,
+  };
 }
 
 // ----------------------------------------------------------------------------------------------------------------- body
@@ -383,11 +422,19 @@ function weightFor(statement: Stored, inside: Context): Draft {
     inside,
     statement,
     path,
-    { shape, dtype: expanded.type.dtype ?? "f32" },
+    { shape, dtype: expanded.type.dtype ?? elementType(inside) },
     initOf(statement, inside),
   );
   owner.weights.set(statement.name.name, weight);
   return weight;
+}
+
+/** Weights without an element type of their own have that of the values they meet. */
+function elementType(inside: Context): DType {
+  for (const { value } of inside.locals?.names.values() ?? []) {
+    if (isTensor(value) && value.op !== "param" && ["f16", "f64", "bf16"].includes(value.dtype)) return value.dtype;
+  }
+  return "f32";
 }
 
 function restOf(dim: Node, context: Context): Size {
@@ -424,15 +471,15 @@ export function callOp(op: BlockValue, args: readonly EvaluatedArg[], use: Use):
   const inside: Context = { ...calleeContext(op, use.context, names, use.node), owner: newInstance() };
   const extra = bindParameters({ name, params: all, module }, args, inside, use);
   const bound = new Map([...names].map(([key, local]) => [key, local.value]));
-  for (const param of all) {
-    const value = bound.get(param.name.name);
-    if (value !== undefined && !param.variadic) matchInput(param, value, inside, name, use);
-  }
   if (declaration.extern) {
-    for (const fact of declaration.where) if (fact.definition === undefined) checkFact(fact.left, inside, name, use);
+    // Its row in the table of operators checks the shapes, in words made for the operator.
     const run = OPERATIONS.get(name);
     if (run === undefined) return fail(use.context, "E0402", `the compiler has no operation \`${name}\``, use.node);
     return run({ args: bound, extra, use });
+  }
+  for (const param of all) {
+    const value = bound.get(param.name.name);
+    if (value !== undefined && !param.variadic) matchInput(param, value, inside, name, use);
   }
   checkFacts(declaration, inside, name, use);
   const result = runBody(declaration, [], inside, use);

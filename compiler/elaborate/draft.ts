@@ -13,13 +13,12 @@ import type { Graph, GraphNode, Init, OpAttrs, OpName } from "../graph/graph.ts"
 import { type LeafName, shapeOf } from "../graph/ops.ts";
 import { isProblem } from "../graph/shapes.ts";
 import type { Origin } from "../origin.ts";
-import { type Size, showShape, name as sizeName } from "../size.ts";
+import { equal, type Size, showShape, name as sizeName } from "../size.ts";
 import { shapeFailure } from "./explain.ts";
 import { Abort, failAt, ownPlace, report, spanOf } from "./failure.ts";
-import { join } from "./layers.ts";
 import type { Program } from "./modules.ts";
 import type { Use } from "./types.ts";
-import { type Context, type Layer, newInstance, type Value } from "./values.ts";
+import { type Context, join, type Layer, newInstance, type Value } from "./values.ts";
 
 /** A node of the graph under construction; `inputs` may be replaced until the end. */
 export type Draft = { readonly [K in OpName]: DraftOf<K> }[OpName];
@@ -87,6 +86,8 @@ export interface Build {
   /** What the model says of its open sizes. */
   readonly assumed: Set<Expr>;
   sharing: Sharing | undefined;
+  /** Names of the blocks that were used. */
+  readonly blocks: Set<string>;
   /** `from W` of the headline. */
   weights: Value | undefined;
   /** Networks that are cut into slices, by the instance that was cut. */
@@ -119,6 +120,7 @@ export function newBuild(program: Program, bind: ReadonlyMap<string, number>): B
     bind,
     assumed: new Set(),
     sharing: undefined,
+    blocks: new Set(),
     weights: undefined,
     traces: new Map(),
   };
@@ -138,12 +140,17 @@ export function topContext(build: Build, module: Context["module"]): Context {
   };
 }
 
-/** `f32[N, 64, 56, 56]`. */
-export function showTensor(draft: Draft): string {
-  return draft.dtype + showShape(draft.shape);
-}
-
 // ---------------------------------------------------------------------------------------------------------------- nodes
+
+/** Of one shape and element type. */
+export function sameType(a: Draft, b: Draft | undefined): boolean {
+  return (
+    b !== undefined &&
+    a.dtype === b.dtype &&
+    a.shape.length === b.shape.length &&
+    a.shape.every((size, i) => equal(size, b.shape[i] ?? -1))
+  );
+}
 
 function place<K extends OpName>(
   build: Build,

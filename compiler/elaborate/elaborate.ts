@@ -10,12 +10,14 @@ import type { Source } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import type { GraphNode, NodeOf } from "../graph/graph.ts";
 import type { Elaboration, Model, Parameter, Position, Resolve } from "../model.ts";
+import { applyLayer, asLayer, pipeInto } from "./apply.ts";
 import { truth } from "./arithmetic.ts";
 import { sidesOf } from "./calls.ts";
+import type { Core } from "./core.ts";
 import { newBuild, type Place, topContext } from "./draft.ts";
-import { evaluate } from "./evaluate.ts";
+import { evaluate, lookup } from "./evaluate.ts";
 import { attempt, fail, newReports, report, textOf } from "./failure.ts";
-import { type MadeModel, makeModel, modelOf } from "./models.ts";
+import { type MadeModel, makeModel, modelOf, placeOfModel } from "./models.ts";
 import { findBinding, loadModule, type Module, type Program } from "./modules.ts";
 import { checkNames } from "./names.ts";
 import { type Context, isBlock, isSequence, type Local, sizeValue, type Value } from "./values.ts";
@@ -30,6 +32,9 @@ export interface ElaborateOptions {
   readonly model?: string;
 }
 
+/** The knot of `core.ts`. */
+const CORE: Core = { evaluate, lookup, asLayer, applyLayer, pipeInto, modelOf, placeOfModel };
+
 /** Errors shown for one item; more would be noise. */
 const MOST_ERRORS = 5;
 
@@ -39,14 +44,13 @@ const MOST_ERRORS = 5;
  */
 export function elaborate(source: Source, resolve: Resolve, options: ElaborateOptions = {}): Elaboration {
   const reports = newReports();
-  const program: Program = { root: source, resolve, reports, modules: new Map(), loading: [] };
+  const program: Program = { core: CORE, root: source, resolve, reports, modules: new Map(), loading: [] };
   let model: Model | undefined;
   try {
     const module = loadModule(program, source);
-    checkNames(program, module);
-    // Names that were never found would be reported again from wherever a block is used.
+    const recursive = checkNames(program);
     const bind = options.bind ?? new Map<string, number>();
-    const target = chooseModel(program, module, options.model);
+    const target = recursive ? undefined : chooseModel(program, module, options.model);
     const made = target === undefined ? undefined : attempt(() => makeTarget(program, module, target, bind));
     if (!hasErrors(reports.diagnostics)) runAsserts(program, module, bind);
     if (made !== undefined && !hasErrors(reports.diagnostics)) model = finishModel(made, module, program);
@@ -55,15 +59,15 @@ export function elaborate(source: Source, resolve: Resolve, options: ElaborateOp
     if (!(error instanceof RangeError)) throw error;
     report(reports, diagnostic("E0205", "this is nested too deeply", { source, start: 0, end: 0 }));
   }
-  const diagnostics = limited(reports.diagnostics, program);
+  const diagnostics = limited(byPlace(reports.diagnostics, source), program);
   return { model: hasErrors(diagnostics) ? undefined : model, diagnostics };
 }
 
 // --------------------------------------------------------------------------------------------------------- which model
 
-type Target = Callable | BareModel;
+type Wanted = Callable | BareModel;
 
-function chooseModel(program: Program, module: Module, wanted: string | undefined): Target | undefined {
+function chooseModel(program: Program, module: Module, wanted: string | undefined): Wanted | undefined {
   const bare = module.file.items.findLast((item): item is BareModel => item.kind === "BareModel");
   const models = module.file.items.filter(
     (item): item is Callable => item.kind === "Callable" && item.keyword === "model",
@@ -74,7 +78,7 @@ function chooseModel(program: Program, module: Module, wanted: string | undefine
   if (wanted === BARE && bare !== undefined) return bare;
   const cell = findBinding(module, wanted)?.cell;
   const value = cell?.state.kind === "value" ? cell.state.value : undefined;
-  if (value !== undefined && isBlock(value) && value.declaration.keyword !== "op") return { ...value.declaration };
+  if (value !== undefined && isBlock(value) && value.declaration.keyword !== "op") return value.declaration;
   const names = [...models.map((item) => item.name.name), ...(bare === undefined ? [] : [BARE])];
   const near = suggest(wanted, names);
   report(
@@ -95,7 +99,7 @@ function chooseModel(program: Program, module: Module, wanted: string | undefine
 /** What a bare headline is called. */
 const BARE = "Headline";
 
-function makeTarget(program: Program, module: Module, target: Target, bind: ReadonlyMap<string, number>): MadeModel {
+function makeTarget(program: Program, module: Module, target: Wanted, bind: ReadonlyMap<string, number>): MadeModel {
   const context = topContext(newBuild(program, bind), module);
   if (target.kind === "BareModel") {
     return makeModel(program, evaluate(target.value, context), module, target.value, BARE, bind);
@@ -195,6 +199,15 @@ function classesOf(output: GraphNode | undefined, module: Module, program: Progr
     if (texts.length === count) return texts;
   }
   return undefined;
+}
+
+/** In the order of the text; what lies in other files comes first, for it is the cause. */
+function byPlace(diagnostics: readonly Diagnostic[], root: Source): readonly Diagnostic[] {
+  const place = (each: Diagnostic): number => {
+    const at = each.labels.find((label) => label.primary)?.span;
+    return at === undefined || at.source !== root ? -1 : at.start;
+  };
+  return [...diagnostics].sort((a, b) => place(a) - place(b));
 }
 
 /** At most a handful of errors for each item of each file. */

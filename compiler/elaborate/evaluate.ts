@@ -4,31 +4,16 @@
  * In: an expression of the syntax tree and where it stands. Out: a `Value`. Evaluating a tensor expression adds nodes to
  * the graph under construction; evaluating a layer makes an instance but no nodes, they come when it is applied.
  */
-import type {
-  Call,
-  Expr,
-  Field,
-  Index,
-  Loop,
-  Name,
-  Path,
-  Pipe,
-  PositionLit,
-  Slice,
-  StringLit,
-  Tap,
-} from "../../grammar/ast.ts";
-import { parse } from "../../grammar/parser.ts";
-import type { Source, Span } from "../../grammar/source.ts";
+import type { Call, Expr, Field, Index, Name, Pipe, PositionLit, Slice } from "../../grammar/ast.ts";
 import { lineColumn, lineText } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
-import { showSize } from "../size.ts";
+import { applyLayer, asLayer, pipeInto } from "./apply.ts";
 import { binary, times, truth, unary } from "./arithmetic.ts";
 import { BUILTINS, callBuiltin, floorQuotient } from "./builtins.ts";
 import { callOp, instantiate } from "./calls.ts";
-import { nameValue } from "./draft.ts";
 import { attempt, fail, placeOf, silent, spanOf, textOf } from "./failure.ts";
-import { addTap, applyLayer, asLayer, compose, pipeInto } from "./layers.ts";
+import { compose } from "./layers.ts";
+import { evaluateLoop, evaluateTap, fillIn, pathText } from "./loops.ts";
 import { type Binding, findBinding, visibleNames } from "./modules.ts";
 import { evaluateArgs } from "./parameters.ts";
 import { describe, isTensorType, signatureOf } from "./types.ts";
@@ -42,8 +27,8 @@ import {
   isSequence,
   isSize,
   isTensor,
-  type Local,
   list,
+  localOf,
   newInstance,
   type Stage,
   sizeOf,
@@ -52,9 +37,6 @@ import {
   type Value,
   type WrittenPosition,
 } from "./values.ts";
-
-/** Loops longer than this are mistakes; they would only run out of memory later. */
-const LONGEST_LOOP = 10_000;
 
 /**
  * The value of `expr`. With `stage` it stands behind an arrow, where an operation waits for what arrives:
@@ -125,6 +107,7 @@ export function evaluate(expr: Expr, context: Context, stage = false): Value {
         kind: "layer",
         form: "headline",
         base: layer,
+        written: { expr: expr.value, module: context.module },
         clauses,
         instance: instanceFor(context, expr),
         at: spanOf(context, expr),
@@ -162,15 +145,6 @@ function lookupDotted(context: Context, path: string): Value | undefined {
     value = binding === undefined || binding.private ? undefined : valueOfBinding(binding, context);
   }
   return value;
-}
-
-/** Where `name` was given in the bodies around here. */
-export function localOf(context: Context, name: string): Local | undefined {
-  for (let locals = context.locals; locals !== undefined; locals = locals.up) {
-    const local = locals.names.get(name);
-    if (local !== undefined) return local;
-  }
-  return undefined;
 }
 
 /** Constants are evaluated the first time somebody asks, in their own file. */
@@ -214,7 +188,8 @@ function evaluateName(expr: Name, context: Context): Value {
   return value;
 }
 
-function unknownName(expr: Name, context: Context): never {
+/** Reports a name that stands for nothing (E0201). */
+export function unknownName(expr: Name, context: Context): never {
   const at = placeOf(context, expr);
   const glued = /^(\w+?)[x×](\d+)$/.exec(expr.name);
   const [, base, count] = glued ?? [];
@@ -243,20 +218,6 @@ function namesInScope(context: Context): readonly string[] {
   const names: string[] = [];
   for (let locals = context.locals; locals !== undefined; locals = locals.up) names.push(...locals.names.keys());
   return [...names, ...visibleNames(context.module), ...BUILTINS.keys()];
-}
-
-/** `layer3[2].conv2` as text, its indices evaluated. */
-export function pathText(path: Path, context: Context): string {
-  return path.segments
-    .map((segment) => {
-      if (segment.index === undefined) return segment.name;
-      if (segment.index.kind === "Every") return `${segment.name}[*]`;
-      const index = evaluate(segment.index, context);
-      if (!isSize(index))
-        return fail(context, "E0331", `an index is a number, this is ${describe(index)}`, segment.index);
-      return `${segment.name}[${typeof index === "number" ? index : showSize(index.size)}]`;
-    })
-    .join(".");
 }
 
 // ------------------------------------------------------------------------------------------------- parts of other values
@@ -476,148 +437,4 @@ function evaluatePipe(expr: Pipe, context: Context): Value {
   const stages: Stage[] = [{ value: start, expr: first, module: context.module }];
   for (const next of rest) stages.push({ value: evaluate(next, context, true), expr: next, module: context.module });
   return compose(stages, context);
-}
-
-function evaluateLoop(expr: Loop, context: Context): Value {
-  const over = evaluate(expr.over, context);
-  const items = loopItems(expr, over, context);
-  const numbered =
-    isCompound(over) && over.kind === "range" ? items : typeof over === "number" ? items : [...items.keys()];
-  const results = items.map((item, i) => {
-    const names = new Map<string, Local>();
-    const values = expr.variables.length > 1 && isSequence(item) ? item.items : [item];
-    if (expr.variables.length > 0 && values.length !== expr.variables.length) {
-      fail(
-        context,
-        "E0406",
-        `${expr.variables.length} names for ${values.length} ${values.length === 1 ? "value" : "values"}`,
-        expr.over,
-      );
-    }
-    for (const [j, variable] of expr.variables.entries()) {
-      names.set(variable.name, { value: values[j] ?? null, at: spanOf(context, variable) });
-    }
-    const inside: Context = { ...context, locals: { names, up: context.locals } };
-    const value = evaluate(expr.body, inside, expr.how === "repeat");
-    const layer = isTensor(value) || isSequence(value) ? undefined : asLayer(value, inside, expr.body);
-    if (layer === undefined) {
-      if (expr.how === "each") return value;
-      return fail(context, "E0402", `\`repeat\` stacks layers, but this is ${describe(value)}`, expr.body, {
-        helps: ["`each` computes values side by side"],
-      });
-    }
-    if (
-      expr.how === "each" ||
-      namesItself(
-        expr.body,
-        expr.variables.map((v) => v.name),
-      )
-    )
-      return layer;
-    return addTap(layer, `[${numbered[i] ?? i}]`, spanOf(context, expr.body));
-  });
-  if (expr.how === "each") return results.every(isTensor) ? tuple(results) : list(results);
-  return compose(
-    results.map((value) => ({ value, expr: expr.body, module: context.module })),
-    context,
-  );
-}
-
-/** What a loop runs over: `3` is 1, 2, 3; ranges include both ends. */
-function loopItems(expr: Loop, over: Value, context: Context): readonly Value[] {
-  if (isSequence(over)) return over.items;
-  const range = isCompound(over) && over.kind === "range" ? over : { from: 1, to: over };
-  const { from, to } = range;
-  if (typeof from !== "number" || typeof to !== "number") {
-    if (isSize(to) && isSize(from)) {
-      return fail(context, "E0315", "how often a loop runs must be known while compiling", expr.over, {
-        label: `\`${textOf(context, expr.over)}\` depends on the size of the input`,
-        helps: ["give the count as a parameter of the block"],
-      });
-    }
-    return fail(context, "E0331", `a loop runs over a count, a range or a list, not ${describe(over)}`, expr.over);
-  }
-  if (!Number.isInteger(from) || !Number.isInteger(to)) {
-    return fail(context, "E0331", "a loop counts in whole numbers", expr.over, { label: `from ${from} to ${to}` });
-  }
-  const count = Math.max(0, to - from + 1);
-  if (count > LONGEST_LOOP) {
-    return fail(context, "E0206", `this loop would run ${count} times`, expr.over, {
-      label: `at most ${LONGEST_LOOP} are unrolled`,
-    });
-  }
-  return Array.from({ length: count }, (_, i) => from + i);
-}
-
-/** Whether a loop's body makes its own names out of the variable: `Conv(c) @"conv{s}_{i}"`. */
-function namesItself(body: Expr, variables: readonly string[]): boolean {
-  switch (body.kind) {
-    case "Tap":
-      if ("kind" in body.name) {
-        const { value } = body.name;
-        if (variables.some((name) => new RegExp(`\\{[^}]*\\b${name}\\b[^}]*\\}`).test(value))) return true;
-      }
-      return namesItself(body.of, variables);
-    case "Pipe":
-      return body.stages.some((stage) => namesItself(stage, variables));
-    case "Group":
-      return namesItself(body.value, variables);
-    case "If":
-      return namesItself(body.then, variables);
-    default:
-      return false;
-  }
-}
-
-function evaluateTap(expr: Tap, context: Context, stage: boolean): Value {
-  const of = evaluate(expr.of, context, stage);
-  const name = "kind" in expr.name ? fillIn(expr.name, context) : expr.name.name;
-  const at = spanOf(context, expr.name);
-  if (isTensor(of)) {
-    nameValue(context, name, of, at);
-    return of;
-  }
-  const layer = asLayer(of, context, expr.of);
-  if (layer === undefined) {
-    return fail(context, "E0407", `only a layer or a tensor can be named, this is ${describe(of)}`, expr.of);
-  }
-  return addTap(layer, name, at);
-}
-
-const holes = new Map<string, Expr>();
-
-/** The text of `"conv{s}_{i}"` with its `{…}` evaluated. */
-export function fillIn(text: StringLit, context: Context): string {
-  return text.value.replace(/\{([^{}]*)\}/g, (_, inside: string) => {
-    const at: Span = spanOf(context, text);
-    const expr = holes.get(inside) ?? holeExpression(inside);
-    if (expr === undefined) return fail(context, "E0331", `\`{${inside}}\` is not an expression`, text);
-    holes.set(inside, expr);
-    // Places inside the hole are unknown; the string stands for them.
-    const value = evaluate(relocate(expr, at), context);
-    if (typeof value === "number" || typeof value === "string") return String(value);
-    return fail(context, "E0331", `\`{${inside}}\` is ${describe(value)}; a name is made of numbers and texts`, text);
-  });
-}
-
-function holeExpression(inside: string): Expr | undefined {
-  const source: Source = { path: "<name>", text: `const it = ${inside}` };
-  const parsed = parse(source);
-  const [item] = parsed.file.items;
-  return parsed.diagnostics.length === 0 && item?.kind === "Const" ? item.value : undefined;
-}
-
-function relocate(expr: Expr, at: Span): Expr {
-  const { start, end } = at;
-  if (expr.kind === "Binary") {
-    return {
-      ...expr,
-      start,
-      end,
-      opAt: { start, end },
-      left: relocate(expr.left, at),
-      right: relocate(expr.right, at),
-    };
-  }
-  return { ...expr, start, end };
 }

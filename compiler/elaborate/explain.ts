@@ -8,12 +8,13 @@ import type { Expr } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
 import type { OpName } from "../graph/graph.ts";
 import type { ShapeProblem } from "../graph/shapes.ts";
+import { showType } from "../graph/shapes.ts";
 import type { Origin } from "../origin.ts";
 import { equal, type Size, showSize } from "../size.ts";
-import { type Draft, showTensor } from "./draft.ts";
-import { localOf } from "./evaluate.ts";
+import type { Draft } from "./draft.ts";
 import { fail, isLibrary, ownPlace, placeOf, spanOf } from "./failure.ts";
 import type { Use } from "./types.ts";
+import { localOf } from "./values.ts";
 
 interface Note {
   readonly span: Span;
@@ -46,7 +47,7 @@ function operandNotes(op: OpName, inputs: readonly Draft[], use: Use): readonly 
     seen.add(key);
     const other = operands[1 - i];
     const why = other === undefined || operands.length !== 2 ? "" : changes(input, other, use).join(", ");
-    return [{ span, text: `${showTensor(input)}${why === "" ? "" : `: ${why}`}` }];
+    return [{ span, text: `${showType(input)}${why === "" ? "" : `: ${why}`}` }];
   });
 }
 
@@ -128,7 +129,7 @@ export function madeBy(draft: Draft, use: Use): Note | undefined {
   const from = draft.inputs.find((input) => input.op !== "param");
   const text =
     from === undefined || draft.op === "input"
-      ? `gives ${showTensor(draft)}`
-      : `makes ${showTensor(draft)} out of ${showTensor(from)}`;
+      ? `gives ${showType(draft)}`
+      : `makes ${showType(draft)} out of ${showType(from)}`;
   return { span, text };
 }

@@ -4,11 +4,11 @@
 import type { Expr } from "../../grammar/ast.ts";
 import { showSize } from "../size.ts";
 import { decide } from "./arithmetic.ts";
-import { evaluate, localOf } from "./evaluate.ts";
+import { evaluate } from "./core.ts";
 import { madeBy } from "./explain.ts";
 import { attempt, fail, textOf } from "./failure.ts";
 import type { Use } from "./types.ts";
-import { type Context, isSize, isTensor, type Value } from "./values.ts";
+import { type Context, isSize, isTensor, localOf, type Value } from "./values.ts";
 
 /** Fails with E0311 where the fact does not hold, with E0316 where open sizes leave it undecided. */
 export function checkFact(fact: Expr, inside: Context, name: string, use: Use): void {
@@ -23,7 +23,7 @@ export function checkFact(fact: Expr, inside: Context, name: string, use: Use): 
   if (holds === undefined) {
     // The model itself may assume what it says of its open sizes.
     if (inside.build.assumed.has(fact)) return;
-    const [open] = namesIn(fact).filter((n) => !isClosed(localOf(inside, n)?.value));
+    const open = namesIn(fact).find((n) => !isClosed(localOf(inside, n)?.value));
     fail(use.context, "E0316", `\`${name}\` requires ${text}, and nothing here says so`, use.node, {
       label: given,
       helps: [
@@ -33,7 +33,7 @@ export function checkFact(fact: Expr, inside: Context, name: string, use: Use): 
     });
   }
   const made = [...(inside.locals?.names.values() ?? [])].map((local) => local.value).find(isTensor);
-  const place = made === undefined ? undefined : madeBy(made, use);
+  const place = made === undefined || divisionIn(fact, inside) === undefined ? undefined : madeBy(made, use);
   fail(use.context, "E0311", `\`${name}\` requires ${text}`, use.node, {
     label: given + remainderOf(fact, inside),
     secondary:

@@ -6,16 +6,16 @@
  */
 import type { With } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
+import { showType } from "../graph/shapes.ts";
 import { showShape } from "../size.ts";
-import { inputCount, sameType } from "./calls.ts";
-import { type Draft, type Place, showTensor } from "./draft.ts";
-import { evaluate } from "./evaluate.ts";
-import { fail, failAt, isLibrary, spanOf, textOf } from "./failure.ts";
-import { blockOf } from "./headline.ts";
-import { addTap, applyLayer, asLayer, join, titleOf } from "./layers.ts";
+import { inputCount } from "./calls.ts";
+import { applyLayer, asLayer, evaluate } from "./core.ts";
+import { type Draft, type Place, sameType } from "./draft.ts";
+import { fail, failAt, isLibrary, silent, spanOf, textOf } from "./failure.ts";
+import { addTap, blockOf, titleOf } from "./layers.ts";
 import { placesAt, type Target } from "./places.ts";
 import { describe, signatureOf, typeText } from "./types.ts";
-import { type Context, isTensor, type Layer, lanes, newInstance } from "./values.ts";
+import { type Context, isTensor, join, type Layer, lanes, newInstance } from "./values.ts";
 
 /** One stream of a headline while it is being made. */
 export interface Stream {
@@ -54,6 +54,8 @@ export function graft(clause: With, context: Context, streams: readonly Stream[]
   const arity = inputCount(kind, context) ?? concerned.length;
   if (arity !== 1 && arity !== concerned.length) return wrongArity(clause, kind, arity, context, concerned);
   if (positions === undefined) {
+    // After a syntax error the positions may be what could not be read.
+    if (context.build.program.reports.diagnostics.some((found) => found.code.startsWith("E01"))) return silent();
     return fail(context, "E0502", "`with` needs positions: `with … at conv3`", clause, { label: "where?" });
   }
   const all = positions.map((item) => ({ item, targets: placesAt(item, context, concerned, start) }));
@@ -62,7 +64,7 @@ export function graft(clause: With, context: Context, streams: readonly Stream[]
     for (const target of targets) {
       const label = `${item.side === "before" ? "before_" : ""}${target.label}`;
       if (arity > 1) {
-        if (target.places.length !== concerned.length) wrongArity(clause, kind, arity, context, concerned);
+        if (target.places.length !== concerned.length) oneStreamOnly(clause, kind, target, context, concerned);
         const places = target.streams.map((_, i) => target.places[i]).filter((place) => place !== undefined);
         put(clause, context, places, context.scope, label, many, target, item.side === "before", streams, start);
       } else {
@@ -208,6 +210,31 @@ function wrongArity(clause: With, unit: Layer, arity: number, context: Context, 
   );
 }
 
+/** `with STIA at spatial.conv3`: the other stream's place is missing. */
+function oneStreamOnly(
+  clause: With,
+  unit: Layer,
+  target: Target,
+  context: Context,
+  concerned: readonly Stream[],
+): never {
+  const [place] = target.places;
+  const stream = concerned.find((each) => place?.path.startsWith(`${each.scope}.`) === true);
+  const inside = target.label;
+  return failAt(
+    context,
+    "E0505",
+    `\`${titleOf(unit)}\` joins ${concerned.length} streams, but \`${stream?.name ?? ""}.${inside}\` is a place in one`,
+    target.at,
+    {
+      helps: [
+        `\`with ${textOf(context, clause.unit)} at ${inside}\` for the same place in every stream`,
+        `\`at (${concerned.map((each) => `${each.name}.${inside}`).join(", ")})\` for places of different depths`,
+      ],
+    },
+  );
+}
+
 /** Streams that must be alike where they are joined, and are not (E0506). */
 function sameShapes(
   unit: Layer,
@@ -267,7 +294,7 @@ function changedShape(
     `\`${title === "" ? textOf(context, clause.unit) : title}\` changes the shape at \`${target.label}\``,
     clause.unit,
     {
-      label: `${olds.map(showTensor).join(", ")} becomes ${news.map(showTensor).join(", ")}`,
+      label: `${olds.map(showType).join(", ")} becomes ${news.map(showType).join(", ")}`,
       secondary,
       notes: [`what comes after ${target.label} was built for the old shape`],
       helps: ["a `unit` keeps its shape: end with `Conv(C, k=1)`, or put the change in the backbone"],

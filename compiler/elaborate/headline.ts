@@ -7,11 +7,11 @@
 import type { Callable, Fuse, Node, OverItem, Type } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
 import { inputCount } from "./calls.ts";
+import { applyLayer, asLayer, evaluate, lookup, pipeInto } from "./core.ts";
 import type { Draft, Sharing } from "./draft.ts";
-import { evaluate, lookup } from "./evaluate.ts";
 import { attempt, fail, failAt, silent, spanOf } from "./failure.ts";
 import { graft, type Stream } from "./graft.ts";
-import { applyLayer, asLayer, join, pipeInto, titleOf } from "./layers.ts";
+import { blockOf, titleOf } from "./layers.ts";
 import { placesAt } from "./places.ts";
 import { describe, signatureOf } from "./types.ts";
 import {
@@ -19,6 +19,7 @@ import {
   type HeadlineLayer,
   isLayer,
   isTensor,
+  join,
   type Layer,
   type Local,
   lanes,
@@ -26,6 +27,7 @@ import {
   type PlacedClause,
   tuple,
   type Value,
+  type Written,
 } from "./values.ts";
 
 /** A headline taken apart. */
@@ -34,6 +36,8 @@ export interface Unfolded {
   readonly clauses: readonly PlacedClause[];
   /** Where `×2` stands, or the network itself. */
   readonly at: Span;
+  /** How the network is written, if a headline says. */
+  readonly written: Written | undefined;
 }
 
 /** Streams and clauses of a layer; clauses of inner headlines come first. */
@@ -46,21 +50,23 @@ export function unfold(layer: Layer, context: Context): Unfolded {
         clause: placed.clause,
         context: { ...placed.context, build: context.build, owner: layer.instance, visits },
       }));
-      return { ...inner, clauses: [...inner.clauses, ...own] };
+      return { ...inner, clauses: [...inner.clauses, ...own], written: inner.written ?? layer.written };
     }
     case "streams":
-      return { streams: layer.members, clauses: [], at: layer.at };
+      return { streams: layer.members, clauses: [], at: layer.at, written: undefined };
     case "block": {
       const inner = headlineOf(layer, context);
-      return inner === undefined ? { streams: [layer], clauses: [], at: layer.at } : unfold(inner, context);
+      return inner === undefined
+        ? { streams: [layer], clauses: [], at: layer.at, written: undefined }
+        : unfold(inner, context);
     }
     case "named":
-      return { streams: [layer], clauses: [], at: layer.at };
+      return { streams: [layer], clauses: [], at: layer.at, written: undefined };
     case "pipeline":
     case "op":
     case "fan":
     case "slice":
-      return { streams: [layer], clauses: [], at: placeOfLayer(layer, context) };
+      return { streams: [layer], clauses: [], at: placeOfLayer(layer, context), written: undefined };
     default:
       return layer satisfies never;
   }
@@ -159,7 +165,10 @@ function networkInputs(streams: readonly Layer[], context: Context): readonly De
   const over = declaration.defaultOver?.inputs;
   const { inputs } = signatureOf(declaration, module);
   if (over === undefined) {
-    if (streams.length > 1 || inputs === undefined) return undefined;
+    // `[N, C, H, W]` says what a block can take, not what a model sees.
+    const complete = inputs?.every((param) => param.type?.kind !== "TensorType" || param.type.dtype !== undefined);
+    if (streams.length > 1 || inputs === undefined || (complete !== true && declaration.keyword !== "model"))
+      return undefined;
     return inputs.flatMap((param) =>
       param.type === undefined
         ? []
@@ -195,29 +204,6 @@ function firstBlock(layer: Layer, context: Context): Layer | undefined {
   };
   const inner = asLayer(evaluate(declaration.value, inside), inside, declaration.value);
   return inner === undefined ? undefined : firstBlock(inner, inside);
-}
-
-/** The block whose inputs a layer has. */
-export function blockOf(
-  layer: Layer,
-):
-  | {
-      readonly declaration: Callable;
-      readonly module: Context["module"];
-      readonly args: ReadonlyMap<string, Value>;
-      readonly at: Span;
-    }
-  | undefined {
-  switch (layer.form) {
-    case "block":
-      return { ...layer.block, args: layer.args, at: layer.at };
-    case "named":
-      return blockOf(layer.inner);
-    case "slice":
-      return blockOf(layer.of);
-    default:
-      return undefined;
-  }
 }
 
 interface JointUnit {
@@ -271,7 +257,9 @@ export function applyHeadline(layer: HeadlineLayer, inputs: readonly Value[], co
     const first = streams[0];
     if (first !== undefined) build.sharing = sharingOf(unfolded, first, scope, start, context);
     const arriving = members.length === 1 ? inputs : [inputs[i] ?? null];
-    const result = applyLayer(member, arriving, { ...context, scope }, node);
+    const { written } = unfolded;
+    const inside: Context = { ...context, scope, module: written?.module ?? context.module };
+    const result = applyLayer(member, arriving, inside, written?.expr ?? node);
     build.sharing = undefined;
     streams.push({
       name,

@@ -10,11 +10,13 @@ import { parse } from "../../grammar/parser.ts";
 import type { Source, Span } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import type { Resolve } from "../model.ts";
+import type { Core } from "./core.ts";
 import { type Reports, report } from "./failure.ts";
 import { UNKNOWN, type Value } from "./values.ts";
 
 /** Everything one call of `elaborate` knows about files. */
 export interface Program {
+  readonly core: Core;
   readonly root: Source;
   readonly resolve: Resolve;
   readonly reports: Reports;
@@ -116,11 +118,23 @@ function define(program: Program, module: Module, item: Item): void {
     case "Callable":
       return value(item.name, { kind: "block", declaration: item, module }, item.private);
     case "Weights":
-      return value(item.name, { kind: "declaration", what: "weights", name: item.name.name, weights: item });
+      return value(item.name, { kind: "declaration", what: "weights", name: item.name.name, module, weights: item });
     case "Recipe":
-      return value(item.name, { kind: "declaration", what: "recipe", name: item.name.name, weights: undefined });
+      return value(item.name, {
+        kind: "declaration",
+        what: "recipe",
+        name: item.name.name,
+        module,
+        weights: undefined,
+      });
     case "Search":
-      return value(item.name, { kind: "declaration", what: "search", name: item.name.name, weights: undefined });
+      return value(item.name, {
+        kind: "declaration",
+        what: "search",
+        name: item.name.name,
+        module,
+        weights: undefined,
+      });
     case "Assert":
     case "BareModel":
     case "Error":

@@ -1,12 +1,11 @@
 /**
  * Arguments meet parameters: by place, then by name, then by default (language 5.3).
  */
-import type { Arg, Node, Param } from "../../grammar/ast.ts";
+import type { Arg, Node, Param, Type } from "../../grammar/ast.ts";
 import type { Help } from "../../grammar/diagnostic.ts";
 import { suggest } from "../../grammar/suggest.ts";
-import { evaluate } from "./evaluate.ts";
+import { asLayer, evaluate } from "./core.ts";
 import { fail, spanOf, textOf } from "./failure.ts";
-import { asLayer } from "./layers.ts";
 import type { Module } from "./modules.ts";
 import { describe, fits, isTensorType, typeText, type Use } from "./types.ts";
 import { type Context, type EvaluatedArg, isTensor, list, type Value } from "./values.ts";
@@ -93,6 +92,7 @@ function give(callee: Callee, param: Param, value: Value, node: Node, inside: Co
         node,
         {
           label: isTensor(value) ? "tensors are inputs; they come through `->` or the second pair of parentheses" : "",
+          helps: nearText(type, value),
           notes: [signatureText(callee)],
         },
       );
@@ -104,7 +104,19 @@ function give(callee: Callee, param: Param, value: Value, node: Node, inside: Co
   names?.set(param.name.name, { value: given, at: spanOf(inside, param.name) });
 }
 
-function unknownArgument(callee: Callee, arg: EvaluatedArg, args: readonly EvaluatedArg[], use: Use): never {
+/** The text that was probably meant, where a type lists the texts it takes. */
+function nearText(type: Type, value: Value): readonly string[] {
+  if (typeof value !== "string") return [];
+  const options = type.kind === "UnionType" ? type.options : [type];
+  const near = suggest(
+    value,
+    options.flatMap((option) => (option.kind === "LiteralType" ? [option.value.value] : [])),
+  );
+  return near === undefined ? [] : [`did you mean \`"${near}"\`?`];
+}
+
+/** Reports an argument that nothing asked for (E0401). */
+export function unknownArgument(callee: Callee, arg: EvaluatedArg, args: readonly EvaluatedArg[], use: Use): never {
   const notes = [signatureText(callee)];
   if (arg.name !== undefined) {
     const near = suggest(
@@ -119,7 +131,8 @@ function unknownArgument(callee: Callee, arg: EvaluatedArg, args: readonly Evalu
             text: `did you mean \`${near}\`?`,
             edits: [{ span: { ...at, end: at.start + arg.name.length }, replacement: near }],
           };
-    return fail(use.context, "E0401", `\`${callee.name}\` has no parameter \`${arg.name}\``, arg.node, {
+    const place = { start: arg.node.start, end: arg.node.start + arg.name.length };
+    return fail(use.context, "E0401", `\`${callee.name}\` has no parameter \`${arg.name}\``, place, {
       label: "unknown",
       helps: help === undefined ? [] : [help],
       notes,

@@ -6,10 +6,10 @@ import type { Span } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { compressPositions, findPositions, positionRange, shortestName } from "../positions.ts";
 import type { Place } from "./draft.ts";
-import { localOf, pathText } from "./evaluate.ts";
 import { fail, failAt, spanOf } from "./failure.ts";
 import type { Stream } from "./graft.ts";
-import { type Context, isCompound, isSequence, type Value } from "./values.ts";
+import { pathText } from "./loops.ts";
+import { type Context, isCompound, isSequence, localOf, type Value } from "./values.ts";
 
 /** One place for each stream that a graft concerns. */
 export interface Target {

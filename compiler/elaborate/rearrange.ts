@@ -2,8 +2,10 @@
  * `rearrange(x, "n (h d) t -> n h t d", h=8)`: axes split, put in order and joined, as an einops pattern says
  * (Rogozhnikov 2022). It becomes a reshape, a permutation and a reshape, each left out where it changes nothing.
  */
+
+import { showType } from "../graph/shapes.ts";
 import { divExact, equal, isKnown, product, type Size, showShape, showSize } from "../size.ts";
-import { type Draft, emit, showTensor } from "./draft.ts";
+import { type Draft, emit } from "./draft.ts";
 import { fail } from "./failure.ts";
 import type { Use } from "./types.ts";
 import { isSize, sizeOf, type Value } from "./values.ts";
@@ -28,7 +30,7 @@ export function rearrange(x: Draft, pattern: string, given: ReadonlyMap<string, 
   const after = groupsOf(right);
   if (before.length !== x.shape.length) {
     fail(context, "E0303", `the pattern has ${before.length} axes, the tensor has ${x.shape.length}`, node, {
-      label: `"${left.trim()}" for ${showTensor(x)}`,
+      label: `"${left.trim()}" for ${showType(x)}`,
     });
   }
   const sizes = new Map<string, Size>();

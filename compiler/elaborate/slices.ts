@@ -7,8 +7,9 @@
 import type { Node } from "../../grammar/ast.ts";
 import { diagnostic } from "../../grammar/diagnostic.ts";
 import { suggest } from "../../grammar/suggest.ts";
+import { showType } from "../graph/shapes.ts";
 import { compressPositions, findPositions } from "../positions.ts";
-import { sameType } from "./calls.ts";
+import { applyLayer } from "./core.ts";
 import {
   type Build,
   copyDraft,
@@ -17,13 +18,13 @@ import {
   inputDraft,
   openSize,
   type Place,
+  sameType,
   scopedName,
-  showTensor,
   type Trace,
 } from "./draft.ts";
 import { Abort, fail, failAt, report, spanOf } from "./failure.ts";
 import { inputsOf, unfold } from "./headline.ts";
-import { applyLayer, titleOf } from "./layers.ts";
+import { titleOf } from "./layers.ts";
 import { declaredTensor, describe } from "./types.ts";
 import {
   type Context,
@@ -68,7 +69,7 @@ export function applySlice(layer: SliceLayer, inputs: readonly Value[], context:
       return fail(
         context,
         "E0310",
-        `the value at ${place} is ${showTensor(wanted)}, but ${showTensor(value)} arrives`,
+        `the value at ${place} is ${showType(wanted)}, but ${showType(value)} arrives`,
         node,
         { label: "a part goes on from a value of the same shape" },
       );

@@ -5,14 +5,15 @@
  * inference backwards: every message points at one value and one demand.
  */
 import type { Callable, Dim, DType, Expr, NamedType, Node, Param, TensorType, Type } from "../../grammar/ast.ts";
+import type { DiagnosticParts } from "../../grammar/diagnostic.ts";
 import type { Span } from "../../grammar/source.ts";
+import { showType } from "../graph/shapes.ts";
 import { equal, type Size, showShape, showSize } from "../size.ts";
-import { type Draft, showTensor } from "./draft.ts";
-import { evaluate, lookup } from "./evaluate.ts";
+import { evaluate, lookup } from "./core.ts";
+import type { Draft } from "./draft.ts";
 import { madeBy } from "./explain.ts";
-import { attempt, fail, spanOf, textOf } from "./failure.ts";
+import { attempt, fail, failAt, isLibrary, spanOf, textOf } from "./failure.ts";
 import { findBinding, type Module } from "./modules.ts";
-import { bindParameters, evaluateArgs } from "./parameters.ts";
 import {
   type Context,
   isCompound,
@@ -101,11 +102,27 @@ export function expandType(type: Type, context: Context): { readonly type: Type;
   const { declaration, module } = found;
   const names = new Map<string, Local>();
   const inside: Context = { ...context, module, locals: { names, up: undefined } };
-  const args = type.args === undefined ? [] : evaluateArgs(type.args, context);
-  bindParameters({ name: declaration.name.name, params: declaration.params, module }, args, inside, {
-    context,
-    node: type,
-  });
+  const args = type.args ?? [];
+  const strange = args.find((arg, i) =>
+    arg.name === undefined
+      ? i >= declaration.params.length
+      : !declaration.params.some((p) => p.name.name === arg.name?.name),
+  );
+  if (strange !== undefined)
+    fail(context, "E0401", `\`${declaration.name.name}\` has no such parameter`, strange, { label: "unknown" });
+  for (const [i, param] of declaration.params.entries()) {
+    const arg =
+      args.find((each) => each.name?.name === param.name.name) ?? (args[i]?.name === undefined ? args[i] : undefined);
+    if (arg === undefined && param.default === undefined)
+      fail(context, "E0403", `\`${declaration.name.name}\` needs \`${param.name.name}\``, type);
+    const value =
+      arg !== undefined
+        ? evaluate(arg.value, context)
+        : param.default === undefined
+          ? null
+          : evaluate(param.default, inside);
+    names.set(param.name.name, { value, at: spanOf(inside, param.name) });
+  }
   return expandType(declaration.type, inside);
 }
 
@@ -163,7 +180,7 @@ function matchTensor(
 
 function matchDType(type: TensorType, value: Draft, takes: string, use: Use): void {
   if (type.dtype === undefined || type.dtype === value.dtype) return;
-  fail(use.context, "E0330", `${takes}, but gets ${showTensor(value)}`, use.node, {
+  fail(use.context, "E0330", `${takes}, but gets ${showType(value)}`, use.node, {
     label: `${value.dtype} arrives where ${type.dtype} is wanted`,
     helps: [`\`x -> cast(${type.dtype})\``],
   });
@@ -171,7 +188,7 @@ function matchDType(type: TensorType, value: Draft, takes: string, use: Use): vo
 
 function mismatch(takes: string, value: Draft, why: string, use: Use): never {
   const made = madeBy(value, use);
-  fail(use.context, "E0310", `${takes}, but gets ${showTensor(value)}`, use.node, {
+  fail(use.context, "E0310", `${takes}, but gets ${showType(value)}`, use.node, {
     label: why,
     secondary: made === undefined ? [] : [made],
     helps: why.startsWith("4 axes wanted, 2") ? ["leave out the `Flatten` before it, or use `Linear` after it"] : [],
@@ -254,15 +271,36 @@ export function evaluateSize(expr: Expr, context: Context): Size {
 
 // -------------------------------------------------------------------------------------------------------------- outputs
 
+/** Why a callable returns what it does, and what to write instead. */
+export interface Explanation {
+  readonly at: { readonly span: Span; readonly text: string };
+  readonly help: string;
+}
+
 /** Checks what a callable returns against the type after its `->` (E0320). */
-export function matchOutput(type: Type, value: Value, callee: Context, name: string, use: Use): void {
+export function matchOutput(
+  type: Type,
+  value: Value,
+  callee: Context,
+  name: string,
+  use: Use,
+  explain?: (returned: number, promised: Size | undefined) => Explanation | undefined,
+): void {
   const wanted = expandType(type, callee);
-  const broken = (why: string): never => {
-    const own = callee.build.program.root === callee.module.source || use.context.origin === undefined;
+  const broken = (why: string, axis?: number): never => {
+    const own = !isLibrary(callee.module.source) || callee.build.program.root === callee.module.source;
     const promise = `\`${name}\` promises ${typeText(callee.module, type)} and returns ${describe(value)}`;
     return own
-      ? fail(callee, "E0320", promise, type, { label: "promised here", notes: [why] })
+      ? failAt(callee, "E0320", promise, spanOf(callee, type), outputParts(why, axis))
       : fail(use.context, "E0320", promise, use.node, { label: why });
+  };
+  const outputParts = (why: string, axis: number | undefined): DiagnosticParts => {
+    const returned = axis !== undefined && isTensor(value) ? value.shape[axis] : undefined;
+    const dim = wanted.type.kind === "TensorType" && axis !== undefined ? wanted.type.dims?.[axis] : undefined;
+    const promised = dim?.kind === "SizeDim" ? attempt(() => evaluateSize(dim.size, wanted.context)) : undefined;
+    const found = typeof returned === "number" ? explain?.(returned, promised) : undefined;
+    if (found === undefined) return { label: "promised here", notes: [why] };
+    return { label: "promised here", secondary: [found.at], helps: [found.help] };
   };
   if (wanted.type.kind === "TupleType") {
     const { items } = wanted.type;
@@ -281,7 +319,12 @@ export function matchOutput(type: Type, value: Value, callee: Context, name: str
     return broken(`${wanted.type.dtype} is promised, ${value.dtype} is returned`);
   }
   const problem = matchDims(wanted.type.dims ?? [], value.shape, wanted.context, callee);
-  if (problem !== undefined) broken(problem.replace("wanted", "promised").replace("given", "returned"));
+  if (problem === undefined) return;
+  const axis = /^axis (\d+)/.exec(problem)?.[1];
+  broken(
+    problem.replace("wanted", "promised").replace("given", "returned"),
+    axis === undefined ? undefined : Number(axis),
+  );
 }
 
 // ---------------------------------------------------------------------------------------------------------- declaration
@@ -342,7 +385,7 @@ export function describe(value: Value): string {
   if (typeof value === "boolean") return `\`${value}\``;
   switch (value.kind) {
     case "tensor":
-      return showTensor(value);
+      return showType(value);
     case "size":
       return showSize(value.size);
     case "layer":

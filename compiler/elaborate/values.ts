@@ -98,6 +98,7 @@ export interface DeclarationValue {
   readonly kind: "declaration";
   readonly what: "weights" | "recipe" | "search";
   readonly name: string;
+  readonly module: Module;
   readonly weights: Weights | undefined;
 }
 
@@ -129,11 +130,14 @@ export interface BlockLayer {
   readonly at: Span;
 }
 
-export interface Stage {
-  readonly value: Value;
+/** An expression and the file it is written in. */
+export interface Written {
   readonly expr: Expr;
-  /** Where `expr` is written. */
   readonly module: Module;
+}
+
+export interface Stage extends Written {
+  readonly value: Value;
 }
 
 export interface PipelineLayer {
@@ -202,6 +206,8 @@ export interface HeadlineLayer {
   readonly kind: "layer";
   readonly form: "headline";
   readonly base: Layer;
+  /** How the base is written, where it is an expression of its own. */
+  readonly written: Written | undefined;
   readonly clauses: readonly PlacedClause[];
   /** Owns what the clauses make. */
   readonly instance: Instance;
@@ -320,4 +326,19 @@ export function list(items: readonly Value[]): Sequence {
 /** Values that travel through a pipeline side by side: the items of a tuple, or the one value. */
 export function lanes(value: Value): readonly Value[] {
   return isCompound(value) && value.kind === "tuple" ? value.items : [value];
+}
+
+/** Where `name` was given in the bodies around here. */
+export function localOf(context: Context, name: string): Local | undefined {
+  for (let locals = context.locals; locals !== undefined; locals = locals.up) {
+    const local = locals.names.get(name);
+    if (local !== undefined) return local;
+  }
+  return undefined;
+}
+
+/** `layer3` and `[2]` make `layer3[2]`; other names are joined by dots. */
+export function join(scope: string, name: string): string {
+  if (scope === "") return name;
+  return name.startsWith("[") ? scope + name : `${scope}.${name}`;
 }
