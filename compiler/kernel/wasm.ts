@@ -186,7 +186,10 @@ class Body {
     }
   }
 
-  /** `if (from < to) do … while (counter < to)`: the test at the end, so that one branch is taken a turn. */
+  /**
+   * `if (from < to) do … while (counter < to)`: the test at the end, so that one branch is taken a turn. It is unsigned,
+   * because counters are never negative and may be addresses beyond 2 GiB.
+   */
   private loop(s: Extract<Stmt, { kind: "for" }>): void {
     this.scoped(() => {
       this.expr(s.from);
@@ -202,11 +205,11 @@ class Body {
       }
       this.bind(s.name, from, "i32");
       const sure = s.from.kind === "const" && s.to.kind === "const" && s.from.value < s.to.value;
-      if (!sure) this.put(indexed("local.get", from), bound, plain("i32.lt_s"), open("if"));
+      if (!sure) this.put(indexed("local.get", from), bound, plain("i32.lt_u"), open("if"));
       this.put(open("loop"));
       this.block(s.body);
       this.put(indexed("local.get", from), i32Const(s.step), plain("i32.add"), indexed("local.tee", from));
-      this.put(bound, plain("i32.lt_s"), indexed("br_if", 0), plain("end"));
+      this.put(bound, plain("i32.lt_u"), indexed("br_if", 0), plain("end"));
       if (!sure) this.put(plain("end"));
     });
   }

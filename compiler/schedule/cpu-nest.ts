@@ -23,6 +23,7 @@ import {
   minimum,
   mul,
   rem,
+  sub,
   toFloat,
   unary,
   when,
@@ -447,20 +448,21 @@ export function shareTasks(
   body: (task: Expr) => readonly Stmt[],
 ): readonly Stmt[] {
   if (count === 1) return when(compare("eq", builtin("thread"), int(0)), body(int(0)));
-  const edge = (thread: Expr): Expr => ({
-    kind: "int",
-    type: "i32",
-    op: "div",
-    left: mul(thread, int(count)),
-    right: builtin("threads"),
-  });
+  const out: Stmt[] = [];
+  const quotient: Expr = { kind: "int", type: "i32", op: "div", left: int(count), right: builtin("threads") };
+  const each = named({ fresh }, "each", quotient, out);
+  const rest = named({ fresh }, "rest", sub(int(count), mul(each, builtin("threads"))), out);
+  // The first `rest` threads have one more.
+  const edge = (thread: Expr): Expr => add(mul(thread, each), minimum(thread, rest));
   const name = fresh("task");
+  const next = named({ fresh }, "next", add(builtin("thread"), int(1)), out);
   return [
+    ...out,
     {
       kind: "for",
       name,
       from: edge(builtin("thread")),
-      to: edge(add(builtin("thread"), int(1))),
+      to: edge(next),
       step: 1,
       body: body(local("i32", name)),
     },

@@ -2,7 +2,9 @@
  * Contractions on the CPU against the oracle, over odd shapes.
  */
 import { describe, expect, it } from "vitest";
-import { check, conv, matmul } from "./kernels.ts";
+import { elementCount } from "../../compiler/loop/layout.ts";
+import { assertClose } from "../tools/compare.ts";
+import { check, conv, matmul, noise, runWasm } from "./kernels.ts";
 
 const base = { n: 1, c: 3, h: 9, w: 7, o: 5, k: 3, stride: 1, pad: 1, dilation: 1, groups: 1 };
 
@@ -49,4 +51,16 @@ describe.each([1, 2])("%s threads", (threads) => {
     expect(relL2).toBeLessThan(1e-5);
     expect(max).toBeLessThan(1e-4);
   });
+});
+
+it.each(["packed", "nn"] as const)("arrays may lie across 2 GiB (%s)", (form) => {
+  const c = matmul(1, 27, 126, 625, form);
+  const values = new Map(
+    c.ins.map((id) => [id, noise(c.buffers[id] === undefined ? 0 : elementCount(c.buffers[id]), id)]),
+  );
+  const want = runWasm(c, values, 1).get(2) ?? [];
+  // The right factor takes 312 KiB and lies behind the left one (66 KiB) and scratch memory.
+  for (const before of [100_000, 200_000, 300_000, 400_000]) {
+    assertClose(runWasm(c, values, 1, 2 ** 31 - Math.floor(before / 64) * 64).get(2) ?? [], want, `${before}`, 1e-7);
+  }
 });

@@ -219,30 +219,30 @@ const bufferOf = (c: Case, id: number): Buffer => {
   return found;
 };
 
-/** Runs a case on one thread after another, `threads` in all; outputs by buffer. */
+/** Runs a case on one thread after another, `threads` in all, in memory from `start` on; outputs by buffer. */
 export function runWasm(
   c: Case,
   values: ReadonlyMap<number, Float32Array>,
   threads: number,
-  relaxed = false,
+  start = 64,
 ): Map<number, Float32Array> {
   const capability = { ...WASM_DEFAULT, threads };
   const { program, buffers } = scheduleCpu(c.kernel, c.buffers, capability);
   const faults = verifyKernel(program, capability);
   if (faults.length > 0) throw new Error(`${c.name}: ${faults.join("; ")}`);
   const scratch = wasmScratchBytes(program);
-  let at = 64 + scratch;
+  let at = start + scratch;
   const addresses = buffers.map((id) => {
     const here = at;
     at += Math.ceil((elementCount(bufferOf(c, id)) * 4) / 64) * 64;
     return here;
   });
-  const { memory, run } = instantiate(renderWasm(program, relaxed), at);
+  const { memory, run } = instantiate(renderWasm(program, false), at);
   const view = (id: number): Float32Array =>
     new Float32Array(memory.buffer, addresses[buffers.indexOf(id)] ?? 0, elementCount(bufferOf(c, id)));
   for (const id of c.outs) view(id).fill(Number.NaN);
   for (const [id, data] of values) if (buffers.includes(id)) view(id).set(data);
-  for (let thread = 0; thread < threads; thread++) run(thread, threads, 64, ...addresses);
+  for (let thread = 0; thread < threads; thread++) run(thread, threads, start, ...addresses);
   return new Map(c.outs.map((id) => [id, view(id).slice()]));
 }
 

@@ -23,6 +23,9 @@ export interface MemoryPlan {
   readonly pages: number;
 }
 
+/** The last page of a 32-bit memory stays unused: the address behind an array must be a 32-bit number too. */
+const MOST_PAGES = 65535;
+
 /**
  * Lays out a program's memory.
  * @param limit bytes that may be used at most
@@ -40,8 +43,9 @@ export function planAddresses(program: Program, threads: number, limit: number):
   const scratch = Array.from({ length: threads }, () => take(perThread));
   const allocations = program.allocations.map(({ bytes }) => take(bytes));
   const pages = Math.ceil(at / PAGE);
-  if (pages * PAGE > limit) {
-    throw new EngineError({ kind: "limit", what: "bytes of WASM memory", need: pages * PAGE, have: limit });
+  const have = Math.min(limit, MOST_PAGES * PAGE);
+  if (pages * PAGE > have) {
+    throw new EngineError({ kind: "limit", what: "bytes of WASM memory", need: pages * PAGE, have });
   }
   return { allocations, scratch, pages };
 }
