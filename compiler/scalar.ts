@@ -111,7 +111,7 @@ export function select(compare: CompareFn, left: Scalar, right: Scalar, then: Sc
 
 /** Σ coefficients[i] · x^i by Horner's rule. */
 function polynomial(x: Scalar, coefficients: readonly number[]): Scalar {
-  return coefficients.reduceRight<Scalar>((sum, c) => binary("add", binary("mul", sum, x), num(c)), num(0));
+  return coefficients.map(num).reduceRight((sum: Scalar, c: Scalar): Scalar => binary("add", binary("mul", sum, x), c));
 }
 
 /**
@@ -384,6 +384,25 @@ export function rewriteScalar(scalar: Scalar, leaves: Leaves<Scalar>): Scalar {
   return visit(scalar);
 }
 
+/** The scalars that an operation is applied to; none for leaves. */
+export function operands(s: Scalar): readonly Scalar[] {
+  switch (s.kind) {
+    case "unary":
+      return [s.value];
+    case "binary":
+      return [s.left, s.right];
+    case "select":
+      return [s.left, s.right, s.then, s.otherwise];
+    case "const":
+    case "load":
+    case "state":
+    case "axis":
+      return [];
+    default:
+      return s satisfies never;
+  }
+}
+
 /** Calls `see` once for every distinct node of the expression. */
 export function visitScalar(scalar: Scalar, see: (node: Scalar) => void): void {
   const seen = new Set<Scalar>();
@@ -391,9 +410,7 @@ export function visitScalar(scalar: Scalar, see: (node: Scalar) => void): void {
     if (seen.has(s)) return;
     seen.add(s);
     see(s);
-    if (s.kind === "unary") visit(s.value);
-    else if (s.kind === "binary") [s.left, s.right].forEach(visit);
-    else if (s.kind === "select") [s.left, s.right, s.then, s.otherwise].forEach(visit);
+    operands(s).forEach(visit);
   };
   visit(scalar);
 }

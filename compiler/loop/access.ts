@@ -3,7 +3,7 @@
  * point, which axes does it depend on, how do its addresses step.
  */
 import { visitScalar } from "../scalar.ts";
-import { axesOf, isLinear, strideOf } from "./affine.ts";
+import { axesOf, isLinear } from "./affine.ts";
 import { offset } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Load, Scalar, Store } from "./loops.ts";
 
@@ -29,7 +29,7 @@ export function loadAxes(load: Load): readonly number[] {
 }
 
 /** Axes on which a guard depends, ascending. */
-export function guardAxes(guard: Guard): readonly number[] {
+function guardAxes(guard: Guard): readonly number[] {
   return axesOf(guard.index);
 }
 
@@ -71,21 +71,6 @@ export function bufferAt(buffers: readonly Buffer[], id: number): Buffer {
 /** Element offset of an access, over the kernel's axes. */
 export function offsetOf(kernel: Kernel, buffers: readonly Buffer[], access: Load | Store): Affine {
   return offset(bufferAt(buffers, access.buffer), access.index, axisSizes(kernel));
-}
-
-/**
- * How many of `axes`, counted from the last, walk through memory without gaps when they are run as nested loops: the
- * last has stride 1, the one before it the last's extent, and so on. 0 if the last does not have stride 1.
- */
-export function contiguousAxes(kernel: Kernel, address: Affine, axes: readonly number[]): number {
-  let expected = 1;
-  let count = 0;
-  for (const axis of [...axes].reverse()) {
-    if (strideOf(address, axis) !== expected) break;
-    expected *= kernel.axes[axis]?.size ?? 1;
-    count += 1;
-  }
-  return count;
 }
 
 /** Distinct buffers that a kernel binds: loads in order of appearance, then stores. */

@@ -51,16 +51,24 @@ function divide(e: Affine, by: number): Affine {
   };
 }
 
-/** Merges equal atoms, drops zero coefficients, sorts: axes first, by number. */
+/** Merges equal atoms, drops zero coefficients, sorts: axes first, by number, then divisions by their keys. */
 function combine(terms: readonly Term[], value: number): Affine {
-  const merged = new Map<string, Term>();
-  for (const { coefficient, atom } of terms) {
-    const name = atomKey(atom);
-    merged.set(name, { coefficient: coefficient + (merged.get(name)?.coefficient ?? 0), atom });
+  if (terms.length < 2) return { terms: terms.filter((term) => term.coefficient !== 0), constant: value };
+  const sorted = [...terms].sort((a, b) => compareAtoms(a.atom, b.atom));
+  const merged: Term[] = [];
+  for (const term of sorted) {
+    const last = merged.at(-1);
+    if (last === undefined || compareAtoms(last.atom, term.atom) !== 0) merged.push(term);
+    else merged[merged.length - 1] = { coefficient: last.coefficient + term.coefficient, atom: last.atom };
   }
-  const kept = [...merged].filter(([, term]) => term.coefficient !== 0);
-  kept.sort(([a, s], [b, t]) => rank(s.atom) - rank(t.atom) || (a < b ? -1 : a > b ? 1 : 0));
-  return { terms: kept.map(([, term]) => term), constant: value };
+  return { terms: merged.filter((term) => term.coefficient !== 0), constant: value };
+}
+
+function compareAtoms(a: Atom, b: Atom): number {
+  if (a === b) return 0;
+  if (a.kind === "axis" || b.kind === "axis") return rank(a) - rank(b);
+  const [s, t] = [atomKey(a), atomKey(b)];
+  return s < t ? -1 : s > t ? 1 : 0;
 }
 
 function rank(atom: Atom): number {

@@ -30,7 +30,7 @@ function inOrder(rank: number): readonly number[] {
 export const CHANNELS_LAST: Layout = { kind: "rows", order: [0, 2, 3, 1] };
 
 /** For each dimension, how far apart its neighbours lie in a dense `rows` layout. */
-export function strides(shape: readonly number[], order: readonly number[]): readonly number[] {
+function strides(shape: readonly number[], order: readonly number[]): readonly number[] {
   const result = shape.map(() => 0);
   let stride = 1;
   for (const d of [...order].reverse()) {
@@ -41,7 +41,7 @@ export function strides(shape: readonly number[], order: readonly number[]): rea
 }
 
 /** The parts of a `panels` layout of shape [...batch, N, K]; `width` is never above N. */
-export function panels(
+function panels(
   shape: readonly number[],
   width: number,
 ): { readonly batch: number; readonly n: number; readonly k: number; readonly width: number; readonly count: number } {

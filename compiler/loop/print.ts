@@ -2,6 +2,7 @@
  * Loops as text, for `netc inspect` and for golden tests: every buffer on a line, every kernel as its axes, loads, body and
  * stores. Names of axes stand for themselves; `b3:conv1` is buffer 3.
  */
+import { operands, visitScalar } from "../scalar.ts";
 import { axisSizes, bufferAt, offsetOf, outputAxes } from "./access.ts";
 import { isLinear } from "./affine.ts";
 import { byteSize } from "./layout.ts";
@@ -60,20 +61,55 @@ export function printKernel(kernel: Kernel, buffers: readonly Buffer[]): string 
     const conditions = guards.map((guard) => `0 <= ${affineText(guard.index, names)} < ${guard.size}`).join(" and ");
     return `  where ${conditions}${otherwise === undefined ? "" : ` else ${otherwise}`}`;
   };
-  const scalar = (value: Scalar): string => scalarText(value, names);
   const macs = kernel.macs > 0 ? `  ${kernel.macs.toLocaleString("en-US")} macs` : "";
-  const body = kernel.body.map(scalar).join(", ");
+  const shared = new Map<Scalar, string>();
+  const body = writeScalars(kernel.body, names, shared);
+  const stored = writeScalars(
+    kernel.stores.map((store) => store.value),
+    names,
+    shared,
+  );
   return [
     `kernel ${kernel.name}: ${axes(true)}${kernel.reduce === undefined ? "" : ` | ${axes(false)}`}${macs}`,
     ...kernel.loads.map((load, i) => `  v${i} = ${place(load)}${where(load.guards, load.otherwise)}`),
-    ...(kernel.reduce === undefined ? [] : [`  s = ${kernel.reduce}(${body})`]),
-    ...kernel.stores.map((store) => `  ${place(store)} = ${scalar(store.value)}${where(store.guards, undefined)}`),
+    ...body.lines,
+    ...(kernel.reduce === undefined ? [] : [`  s = ${kernel.reduce}(${body.results.join(", ")})`]),
+    ...stored.lines,
+    ...kernel.stores.map((store, i) => `  ${place(store)} = ${stored.results[i]}${where(store.guards, undefined)}`),
     "",
   ].join("\n");
 }
 
+/** The text of each scalar. Expressions used more than once get a line and a name (`t0`) of their own, in `shared`. */
+function writeScalars(
+  scalars: readonly Scalar[],
+  names: readonly string[],
+  shared: Map<Scalar, string>,
+): { readonly lines: readonly string[]; readonly results: readonly string[] } {
+  const uses = new Map<Scalar, number>();
+  const count = (s: Scalar): void => {
+    uses.set(s, (uses.get(s) ?? 0) + 1);
+  };
+  for (const scalar of scalars) {
+    count(scalar);
+    visitScalar(scalar, (node) => operands(node).forEach(count));
+  }
+  const lines: string[] = [];
+  const text = (s: Scalar): string => {
+    const known = shared.get(s);
+    if (known !== undefined) return known;
+    const written = scalarText(s, names, text);
+    if (operands(s).length === 0 || (uses.get(s) ?? 0) < 2) return written;
+    const name = `t${shared.size}`;
+    shared.set(s, name);
+    lines.push(`  ${name} = ${written}`);
+    return name;
+  };
+  return { results: scalars.map(text), lines };
+}
+
 /** `7*h + w - 1`, `k // 49`, `k % 7`. */
-export function affineText(e: Affine, names: readonly string[]): string {
+function affineText(e: Affine, names: readonly string[]): string {
   const parts = e.terms.map(({ coefficient, atom }): readonly [number, string] => {
     let text = "";
     if (atom.kind === "axis") text = names[atom.axis] ?? `a${atom.axis}`;
@@ -92,8 +128,8 @@ export function affineText(e: Affine, names: readonly string[]): string {
 const OPERATORS = { add: "+", sub: "-", mul: "*", div: "/", max: undefined, min: undefined, pow: undefined } as const;
 const COMPARISONS = { lt: "<", le: "<=", eq: "==" } as const;
 
-function scalarText(value: Scalar, names: readonly string[]): string {
-  const text = (s: Scalar): string => scalarText(s, names);
+/** One operation, its operands written by `text`. */
+function scalarText(value: Scalar, names: readonly string[], text: (operand: Scalar) => string): string {
   switch (value.kind) {
     case "const":
       return String(value.value);

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { GraphNode } from "../../compiler/graph/graph.ts";
 import { lowerAndExplain } from "../../compiler/loop/lower.ts";
-import { printKernel } from "../../compiler/loop/print.ts";
+import { printKernel, printLoops } from "../../compiler/loop/print.ts";
 import { Net } from "./nets.ts";
 
 function lower(make: (net: Net) => GraphNode, maxBindings = 8): ReturnType<typeof lowerAndExplain> {
@@ -90,5 +90,35 @@ describe("fusion into loads", () => {
   it("gives a mask to both readers of a softmax", () => {
     const result = lower((net) => net.softmax(net.causalMask(net.input("x", [3, 5, 5])), 2));
     expect(names(result)).toEqual(["layer.causal_mask+state", "layer.causal_mask+softmax"]);
+  });
+});
+
+describe("the printer", () => {
+  it("writes a program down", () => {
+    const { loops } = lower((net) => end(net, net.relu(conv(net, image(net), "w"))));
+    expect(printLoops(loops)).toBe(`loops net
+inputs  x = b0:x
+outputs y = b3:layer.max
+
+b0  input x: f32[2, 4, 6, 6]  1,152 bytes
+b1  param w: f32[4, 4, 3, 3]  576 bytes
+b2  activation layer.relu: f32[2, 4, 6, 6] order 0231  1,152 bytes
+b3  output layer.max: f32[2, 4]  32 bytes
+
+load:
+upload b1:w
+
+run:
+kernel layer+relu: n<2 h<6 w<6 co<4 | ci<4 kh<3 kw<3  10,368 macs
+  v0 = b0:x[n, ci, h + kh - 1, w + kw - 1]  where 0 <= h + kh - 1 < 6 and 0 <= w + kw - 1 < 6 else 0
+  v1 = b1:w[co, ci, kh, kw]
+  s = sum((v0 * v1))
+  b2:layer.relu[n, co, h, w] = max(s, 0)
+
+kernel layer.max: n<2 c<4 | hw<36
+  v0 = b2:layer.relu@(144*n + c + 4*hw)
+  s = max(v0)
+  b3:layer.max[n, c] = s
+`);
   });
 });

@@ -161,14 +161,14 @@ export function difference(got: Float64Array | undefined, expected: Float64Array
 // ---------------------------------------------------------------------------------------------------------- whole networks
 
 /** A convolution with bias and ReLU, as in VGG. */
-export function convRelu(net: Net, path: string, x: GraphNode, channels: number): GraphNode {
+function convRelu(net: Net, path: string, x: GraphNode, channels: number): GraphNode {
   net.at(path);
   const w = net.param(`${path}.weight`, [channels, dims(x)[1] ?? 0, 3, 3]);
   return net.relu(net.conv2d(x, w, net.param(`${path}.bias`, [channels]), { pad: [1, 1] }));
 }
 
 /** A fully connected layer on [N, D]. */
-export function dense(net: Net, path: string, x: GraphNode, features: number): GraphNode {
+function dense(net: Net, path: string, x: GraphNode, features: number): GraphNode {
   net.at(path);
   const w = net.param(`${path}.weight`, [features, dims(x)[1] ?? 0]);
   return net.linear(x, w, net.param(`${path}.bias`, [features]));
@@ -186,7 +186,7 @@ function tokens(net: Net, x: GraphNode): GraphNode {
 }
 
 /** One direction of STIA: `own` attends to max-pooled keys and values of `other`, batch norm, residual sum. */
-export function stia(net: Net, path: string, own: GraphNode, other: GraphNode): GraphNode {
+function stia(net: Net, path: string, own: GraphNode, other: GraphNode): GraphNode {
   net.at(path);
   const [n = 0, c = 0, h = 0, w = 0] = dims(own);
   const inner = Math.max(1, Math.floor(c / 2));
@@ -201,7 +201,7 @@ export function stia(net: Net, path: string, own: GraphNode, other: GraphNode): 
 }
 
 /** VGG's stages with max pooling after each. */
-export function stage(net: Net, path: string, x: GraphNode, channels: number, convs: number): GraphNode {
+function stage(net: Net, path: string, x: GraphNode, channels: number, convs: number): GraphNode {
   let y = x;
   for (let i = 1; i <= convs; i++) y = convRelu(net, `${path}.conv${i}`, y, channels);
   return y;
