@@ -23,6 +23,7 @@ export interface Parsed {
 }
 
 const MAX_PER_ITEM = 5;
+const ITEM_STARTS: ReadonlySet<unknown> = new Set([HashBracket, RESERVED.assert, RESERVED.import, RESERVED.export]);
 const OPERAND_ENDS: ReadonlySet<unknown> = new Set([Identifier, NumberToken, StringToken, DTypeToken, RESERVED.none]);
 
 // Making a parser takes some 50 ms, reading a file less than one: all calls share one.
@@ -58,7 +59,9 @@ function read(source: Source, tokens: IToken[], docs: Lexed["docs"]): Parsed {
   shared ??= new NetParser({ messages: wantedToken });
   shared.open(source, tokens, docs);
   const file = shared.file();
-  return { file, diagnostics: syntaxErrors(shared, source, tokens) };
+  const diagnostics = syntaxErrors(shared, source, tokens);
+  const glued = modelBehindItem(source, file);
+  return { file, diagnostics: glued === undefined || diagnostics.length > 0 ? diagnostics : [glued] };
 }
 
 function readItems(source: Source, tokens: IToken[], docs: Lexed["docs"]): Parsed {
@@ -69,7 +72,10 @@ function readItems(source: Source, tokens: IToken[], docs: Lexed["docs"]): Parse
 }
 
 function syntaxErrors(parser: NetParser, source: Source, tokens: readonly IToken[]): Diagnostic[] {
-  return [...parser.errors.map((error) => describe(source, tokens, error)), ...parser.remarks];
+  // That a part does not end where it should follows from any other error in it.
+  const [first, ...rest] = parser.errors;
+  const errors = first === undefined ? [] : [first, ...rest.filter((error) => error.context.ruleStack.length > 1)];
+  return [...errors.map((error) => describe(source, tokens, error)), ...parser.remarks];
 }
 
 /** Reads every item by itself. */
@@ -105,7 +111,7 @@ function cutAtItems(source: Source, tokens: readonly IToken[]): Part[] {
   for (const [i, token] of tokens.entries()) {
     const attribute = token.tokenType === HashBracket;
     const atStart = depth === 0 && atLineStart(source, token);
-    const item = atStart && (attribute || token.tokenType === RESERVED.assert || beginsItem(source, tokens, i));
+    const item = atStart && (ITEM_STARTS.has(token.tokenType) || beginsItem(source, tokens, i));
     const model = atStart && token.tokenType === Identifier && endsOperand(tokens[i - 1]);
     if (parts.length === 0 || ((item || model) && !onlyAttributes)) {
       parts.push({ tokens: [], isItem: item });
@@ -164,6 +170,19 @@ function notText(source: Source, at: number): Diagnostic {
       helps: ["a `.net` file is text in UTF-8"],
     },
   );
+}
+
+/** `over rgb RGB`: what stands last on an item's line would be a model of its own, which nobody means. */
+function modelBehindItem(source: Source, file: File): Diagnostic | undefined {
+  const [item, model] = file.items.slice(-2);
+  if (item === undefined || model?.kind !== "BareModel") return undefined;
+  const between = source.text.slice(item.end, model.start);
+  if (/[\n;]/.test(between) || source.text[item.end - 1] === ";") return undefined;
+  const word = /^[\w']+|^./su.exec(source.text.slice(model.start))?.[0] ?? "";
+  const at = { source, start: model.start, end: model.start + word.length };
+  return diagnostic("E0103", `\`${word}\` cannot follow what stands before it`, at, {
+    label: "expected an operator, `->`, a clause or a new line",
+  });
 }
 
 function modelInTheMiddle(source: Source, item: Item): Diagnostic {

@@ -131,11 +131,15 @@ function strayCharacters(source: Source, errors: readonly ILexingError[]): Diagn
     const [char = ""] = text;
     const meant = LOOK_ALIKES[char];
     const hidden = places.length - MAX_STRAY_CHARACTERS;
+    const one = Array.from(text).length === 1;
+    const what = one
+      ? `the character \`${text}\``
+      : text.length <= 12
+        ? `the characters \`${text}\``
+        : "these characters";
     return diagnostic(
       "E0108",
-      text.length > 12 || text.length === 0
-        ? "these characters mean nothing here"
-        : `${[...text].length === 1 ? "the character" : "the characters"} \`${text}\` ${[...text].length === 1 ? "means" : "mean"} nothing here`,
+      `${what} ${one ? "means" : "mean"} nothing here`,
       { source, start: error.offset, end: error.offset + error.length },
       {
         label: char < " " ? "a control character" : "",

@@ -5,9 +5,15 @@
  * the user's words: first the mistakes people make often, each recognised by rule and token, then one table of what each
  * rule wants. No text of chevrotain's is ever shown.
  */
-import type { IParserErrorMessageProvider, IRecognitionException, IToken, TokenType } from "chevrotain";
+import {
+  EOF,
+  type IParserErrorMessageProvider,
+  type IRecognitionException,
+  type IToken,
+  type TokenType,
+} from "chevrotain";
 import { closes, opens } from "./brackets.ts";
-import { type Diagnostic, type DiagnosticParts, diagnostic } from "./diagnostic.ts";
+import { type Diagnostic, type DiagnosticParts, diagnostic, type Help } from "./diagnostic.ts";
 import { tokenSpan } from "./repair.ts";
 import type { Source, Span } from "./source.ts";
 import { suggest } from "./suggest.ts";
@@ -41,10 +47,8 @@ interface Place {
 const tokenTypes: ReadonlyMap<string, TokenType> = new Map(t.ALL_TOKENS.map((type) => [type.name, type]));
 
 const CLAUSES = ["with", "over", "sharing", "fuse", "from"] as const;
-const ITEM_WORDS = [
-  ...["block", "unit", "op", "model", "const", "type", "weights", "recipe", "search"],
-  ...["import", "export", "extern", "private", "assert", "edition"],
-];
+const ITEM_WORDS: readonly string[] =
+  "block unit op model const type weights recipe search import export extern private assert edition".split(" ");
 /** The rule that each word of an item with a name belongs to. */
 const ITEM_RULES: Readonly<Record<string, string>> = {
   block: "callable",
@@ -65,7 +69,9 @@ const SEARCH_WORDS = ["choose", "require", "maximize", "minimize"];
 export function describe(source: Source, tokens: readonly IToken[], error: IRecognitionException): Diagnostic {
   const place = placeOf(source, tokens, error);
   const rule = place.rules.at(-1) ?? "file";
-  if (error.name === "NotAllInputParsedException") return afterLastItem(place);
+  const outside = rule === "items" || rule === "file";
+  if (error.name === "NotAllInputParsedException" || (outside && error.message === EOF.name))
+    return afterLastItem(place);
   return (
     clauseInList(place) ??
     reservedName(place, rule) ??
@@ -107,6 +113,9 @@ function isReserved(token: IToken | undefined): boolean {
     isWord(token) && !(token?.tokenType.CATEGORIES ?? []).includes(t.Identifier) && token?.tokenType !== t.Identifier
   );
 }
+function isName(token: IToken): boolean {
+  return isWord(token) && !isReserved(token);
+}
 function isOperator(token: IToken | undefined): boolean {
   return token !== undefined && (token.tokenType.CATEGORIES ?? []).includes(t.BinaryOperator);
 }
@@ -121,11 +130,7 @@ function oneOf(words: readonly string[]): string {
 }
 
 /** The help that names the word among `candidates` that `token` was probably meant to be. */
-function didYouMean(
-  token: IToken | undefined,
-  candidates: readonly string[],
-  source: Source,
-): DiagnosticParts["helps"] {
+function didYouMean(token: IToken | undefined, candidates: readonly string[], source: Source): Help[] {
   const near = token === undefined || !isWord(token) ? undefined : suggest(token.image, candidates);
   if (near === undefined || token === undefined) return [];
   return [{ text: `did you mean \`${near}\`?`, edits: [{ span: tokenSpan(source, token), replacement: near }] }];
@@ -147,13 +152,14 @@ export function incompleteItem(text: string, at: Span): Diagnostic | undefined {
 function afterLastItem(place: Place): Diagnostic {
   const { source, token, before, span, shown } = place;
   if (token === undefined || before === undefined) return general(place, "item");
-  if (before.tokenType === t.SOFT.edition)
-    return diagnostic("E0116", "the edition comes first in a file", tokenSpan(source, before), {
+  const edition = [token, before].find((word) => word.tokenType === t.SOFT.edition);
+  if (edition !== undefined)
+    return diagnostic("E0116", "the edition comes first in a file", tokenSpan(source, edition), {
       label: "something stands before it",
       helps: ["move this line to the top"],
     });
   const [first, second] = place.tokens;
-  if (first !== undefined && second !== undefined && ITEM_WORDS.includes(first.image)) {
+  if (first !== undefined && second !== undefined && ITEM_WORDS.includes(first.image) && !isName(second)) {
     // `block in() = x` was read as a model called `block`.
     const reserved = reservedName({ ...place, token: second, span: tokenSpan(source, second) }, "callable");
     const example = EXAMPLES[ITEM_RULES[first.image] ?? ""];
@@ -177,12 +183,32 @@ function afterLastItem(place: Place): Diagnostic {
     return diagnostic("E0117", `\`${before.image}\` begins no item`, tokenSpan(source, before), {
       label:
         "items begin with `model`, `block`, `unit`, `op`, `const`, `type`, `recipe`, `weights`, `search`, `import`",
-      helps: didYouMean(before, ITEM_WORDS, source) ?? [],
+      helps: didYouMean(before, ITEM_WORDS, source),
     });
+  if (before.tokenType === t.RightBrace)
+    return diagnostic("E0103", `${shown} cannot follow \`}\``, span, {
+      label: "expected an item or the end",
+      helps: didYouMean(token, ITEM_WORDS, source),
+    });
+  const words = wordsAfterModel(place);
   return diagnostic("E0103", `${shown} cannot follow a model`, span, {
-    label: `expected ${oneOf([...CLAUSES, "->"])}`,
-    helps: didYouMean(token, [...CLAUSES, ...ITEM_WORDS], source) ?? [],
+    label: `expected ${oneOf(words)}`,
+    helps:
+      token.tokenType === t.RESERVED.at
+        ? ["say what to put there: `with STIA at …`"]
+        : didYouMean(token, onOneLine(source, before, token) ? words : ITEM_WORDS, source),
   });
+}
+
+/** What can go on with a model whose last word stands before `place`. */
+function wordsAfterModel({ tokens, index }: Place): readonly string[] {
+  for (let i = index - 1; i >= 0; i--) {
+    const type = tokens[i]?.tokenType;
+    if (type === t.RESERVED.with) return ["at", "between", ...CLAUSES];
+    if (type === t.RESERVED.fuse || type === t.Equals) break;
+    if (type === t.RESERVED.at || CLAUSES.some((word) => t.RESERVED[word] === type)) return CLAUSES;
+  }
+  return [...CLAUSES, "->"];
 }
 
 /** `f(VGG16 ×2 with STIA at conv3)`: a clause has a list without brackets, so it cannot stand in one. */
@@ -243,7 +269,7 @@ function reservedName({ source, token, before, span, wanted }: Place, rule: stri
   // After an operator a word such as `with` shows that an operand is missing, not that it is meant as a name.
   const operandMissing = isOperator(before) || isReserved(before) || CLAUSES.some((word) => word === token.image);
   if (rule === "primary" && operandMissing) return undefined;
-  return diagnostic("E0114", `\`${token.image}\` is a word of the language and cannot be the name of ${noun}`, span, {
+  return diagnostic("E0114", `\`${token.image}\` is a word of the language and cannot be a name`, span, {
     helps: [
       { text: `\`${token.image}_\``, edits: [{ span: tokenSpan(source, token), replacement: `${token.image}_` }] },
     ],
@@ -312,10 +338,13 @@ function notAStatement(place: Place, rule: string): Diagnostic | undefined {
     // In the middle of a line: the expression before it has ended.
     return diagnostic("E0103", `${place.shown} cannot follow \`${before.image}\``, place.span, {
       label: "expected an operator, `->` or a new line",
-      helps: didYouMean(token, [...CLAUSES, "or", "and"], source) ?? [],
+      helps: didYouMean(token, [...CLAUSES, "or", "and"], source),
     });
   }
-  const helps = didYouMean(first, body.words, source) ?? [];
+  const helps = [
+    ...didYouMean(first, body.words, source),
+    ...(body.what === "rule" ? didYouMean(tokens[index + 1], ["from"], source) : []),
+  ];
   const next = startsHere ? tokens[index + 1] : token;
   const looksLikeValue = body.what === "statement" && helps.length === 0 && next?.tokenType !== t.Equals;
   const forms = oneOf([...body.words, body.form]);
@@ -360,7 +389,7 @@ function betweenItems(place: Place, rule: string): Diagnostic | undefined {
   const label = before === undefined ? "expected an item or a model" : "expected an item after this attribute";
   return diagnostic("E0112", `${shown} begins no item`, span, {
     label,
-    helps: didYouMean(token, ITEM_WORDS, source) ?? [],
+    helps: didYouMean(token, ITEM_WORDS, source),
   });
 }
 
@@ -388,6 +417,7 @@ const WANTS: Readonly<Record<string, string>> = {
   postfix: "a name after `@`",
   arg: "`=`",
   loop: "a body in braces: `{ … }`",
+  ifExpression: "`if` or `{ … }`",
   weightRule: 'a rule such as `conv1 from "features.0"`',
   searchStatement: "`choose`, `require`, `maximize`, `minimize` or `name = …`",
 };
@@ -433,9 +463,15 @@ function general(place: Place, rule: string): Diagnostic {
   const words = wantedWords(place, rule);
   const example = EXAMPLES[rule];
   const helps = [
-    ...(didYouMean(token, wanted === undefined || !isWordType(wanted) ? [] : [wordOf(wanted)], source) ?? []),
+    ...didYouMean(token, wanted === undefined || !isWordType(wanted) ? [] : [wordOf(wanted)], source),
     ...(example === undefined ? [] : [`for example ${example}`]),
   ];
+  if (token !== undefined && before !== undefined && wanted === undefined && dangles(before))
+    if (!onOneLine(source, before, token))
+      return diagnostic("E0112", `something is missing after \`${before.image}\``, tokenSpan(source, before), {
+        label: `expected ${words} after this`,
+        helps,
+      });
   if (token === undefined || token.image === "")
     return diagnostic(
       "E0112",
@@ -457,6 +493,12 @@ function general(place: Place, rule: string): Diagnostic {
     },
   );
 }
+
+/** True for what cannot be the last thing of anything. */
+function dangles(token: IToken): boolean {
+  return isReserved(token) || DANGLING.has(token.tokenType);
+}
+const DANGLING: ReadonlySet<TokenType> = new Set([t.Colon, t.Comma, t.Equals, t.At, t.Dot, t.Bar, t.Ellipsis]);
 
 function isWordType(type: TokenType): boolean {
   return (type.CATEGORIES ?? []).includes(t.Word) || (type.CATEGORIES ?? []).includes(t.Identifier);

@@ -119,7 +119,13 @@ export abstract class ItemParser extends HeadlineParser {
 
   readonly importNames: Rule<readonly ImportName[]> = this.listRule<ImportName>("importNames", (list) => {
     this.CONSUME(t.LeftBrace);
-    this.MANY_SEP({ SEP: t.Comma, DEF: () => list.push(this.SUBRULE(this.importName)) });
+    this.OPTION(() => {
+      list.push(this.SUBRULE(this.importName));
+      this.MANY(() => {
+        this.CONSUME(t.Comma);
+        this.OPTION2(() => list.push(this.SUBRULE2(this.importName)));
+      });
+    });
     this.CONSUME(t.RightBrace);
   });
 
