@@ -142,7 +142,10 @@ function intoStores(
     const store = producer.stores.find((s) => s.buffer === load.buffer);
     if (store === undefined || load.guards.length > 0 || store.guards.length > 0) return "it is read under a guard";
     const found = solve(consumer, load, producer, store.index, buffers);
-    if (found === undefined) return "it is not read element by element, each once";
+    if (found === undefined) {
+      const again = producer.reduce !== undefined && product(axisSizes(consumer)) > product(outputSizes(producer));
+      return again ? "each reduced value is read several times" : "it is not read element by element, each once";
+    }
     if (axes !== undefined && found.some((e, a) => !equal(e, axes?.[a] ?? constant(-1))))
       return "it is read at two places";
     axes = found;
@@ -182,8 +185,7 @@ function solve(
 ): readonly Affine[] | undefined {
   const elements = product(bufferAt(buffers, load.buffer).shape);
   const points = product(axisSizes(consumer));
-  const written = product(outputAxes(producer).map((a) => producer.axes[a]?.size ?? 1));
-  if (points !== elements || written !== elements) return undefined;
+  if (points !== elements || product(outputSizes(producer)) !== elements) return undefined;
   const all = consumer.axes.map((_, a) => a);
   const sizes = axisSizes(producer);
   const direct = invert(load.index, axisSizes(consumer), all, stored, sizes);
@@ -192,6 +194,10 @@ function solve(
   const addresses = [offsetOf(producer, buffers, store)];
   const flat = invert([offsetOf(consumer, buffers, load)], axisSizes(consumer), all, addresses, sizes);
   return flat?.every(isLinear) === true ? flat : undefined;
+}
+
+function outputSizes(kernel: Kernel): readonly number[] {
+  return outputAxes(kernel).map((a) => kernel.axes[a]?.size ?? 1);
 }
 
 /**
