@@ -20,6 +20,7 @@ import type { Loops } from "./loop/loops.ts";
 import { lowerAndExplain } from "./loop/lower.ts";
 import type { Model } from "./model.ts";
 import type { Program } from "./program.ts";
+import { showSize } from "./size.ts";
 
 /** Memory that one attention affinity may take before it is refused; conv3 of VGG16 at 224 needs 37.5 MiB an image. */
 const AFFINITY_BUDGET = 128 * 1024 * 1024;
@@ -101,14 +102,15 @@ function bytesOf(node: GraphNode): number {
 function affinityProblems(graph: Graph): readonly Diagnostic[] {
   return graph.nodes.flatMap((node) => {
     if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) return [];
-    const [rows, columns] = node.shape.slice(-2);
+    const [rows = 1, columns = 1] = node.shape.slice(-2);
+    const [tables = 1] = node.shape;
     return [
       diagnostic(
         "E0901",
         `attention at \`${node.layer}\` needs ${mebibytes(bytesOf(node))} for its table of scores`,
         outermost(node),
         {
-          label: `${String(rows)} × ${String(columns)} scores, ${node.shape.length > 2 ? `${String(node.shape[0])} times` : "once"}`,
+          label: `${showSize(rows)} × ${showSize(columns)} scores, ${node.shape.length > 2 ? `${showSize(tables)} times` : "once"}`,
           notes: [`the budget is ${mebibytes(AFFINITY_BUDGET)} a table`],
           helps: [
             "graft deeper, where the maps are smaller",
@@ -130,7 +132,7 @@ export interface LoweredModel {
 }
 
 /** What a target may bind at once, in bytes. */
-export function maxBufferBytes(target: Capability): number {
+function maxBufferBytes(target: Capability): number {
   return target.kind === "webgpu"
     ? Math.min(target.limits.maxStorageBufferBindingSize, target.limits.maxBufferSize)
     : target.maxMemory;

@@ -15,6 +15,9 @@ const MAP_READ = 0x1;
 /** At most this many bytes are queued for upload before the device is waited for. */
 const UPLOAD_WINDOW = 256 * 1024 * 1024;
 
+/** Dawn frees its instance with the object it came from, even while devices live: devices hold it. */
+const instances = new WeakMap<GPUDevice, GPU>();
+
 interface PreparedStep {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
@@ -38,8 +41,7 @@ function checkLimits(program: Program, adapter: GPUAdapter): void {
 }
 
 /**
- * Opens `program` on an adapter of `gpu`. The caller keeps `gpu` reachable as long as the runner lives: Dawn in Node
- * frees its instance with it.
+ * Opens `program` on an adapter of `gpu`.
  * @throws EngineError `no-device`, `limit` (adapter below the target's record) or `failed` (a kernel does not compile).
  */
 export async function openWebGPU(
@@ -57,10 +59,11 @@ export async function openWebGPU(
     requiredLimits: { ...program.target.limits },
     requiredFeatures: program.target.f16 ? ["shader-f16"] : [],
   });
+  instances.set(device, gpu);
   const info = adapter.info;
   const name = info.description || info.device || info.vendor || "WebGPU adapter";
   try {
-    return await WebGPURunner.create(program, gpu, device, name);
+    return await WebGPURunner.create(program, device, name);
   } catch (error) {
     device.destroy();
     throw error;
@@ -70,8 +73,6 @@ export async function openWebGPU(
 class WebGPURunner implements Runner {
   readonly program: Program;
   readonly device: string;
-  /** Held so that the instance outlives the device. */
-  readonly #gpu: GPU;
   readonly #device: GPUDevice;
   readonly #buffers: GPUBuffer[];
   readonly #run: readonly PreparedStep[];
@@ -82,7 +83,6 @@ class WebGPURunner implements Runner {
 
   private constructor(
     program: Program,
-    gpu: GPU,
     device: GPUDevice,
     name: string,
     buffers: GPUBuffer[],
@@ -91,7 +91,6 @@ class WebGPURunner implements Runner {
   ) {
     this.program = program;
     this.device = name;
-    this.#gpu = gpu;
     this.#device = device;
     this.#buffers = buffers;
     this.#run = run;
@@ -104,7 +103,7 @@ class WebGPURunner implements Runner {
     });
   }
 
-  static async create(program: Program, gpu: GPU, device: GPUDevice, name: string): Promise<WebGPURunner> {
+  static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
     device.pushErrorScope("out-of-memory");
     const buffers = program.allocations.map((allocation) =>
       device.createBuffer({
@@ -165,7 +164,7 @@ class WebGPURunner implements Runner {
     };
     const loadSteps = new Map<Step, PreparedStep>();
     for (const item of program.load) if (item.kind === "step") loadSteps.set(item.step, prepare(item.step));
-    return new WebGPURunner(program, gpu, device, name, buffers, program.run.map(prepare), loadSteps);
+    return new WebGPURunner(program, device, name, buffers, program.run.map(prepare), loadSteps);
   }
 
   async load(weights: WeightSource, onProgress?: (done: number, total: number) => void): Promise<void> {
@@ -268,11 +267,10 @@ class WebGPURunner implements Runner {
   }
 
   #check(): void {
-    // `#gpu` is read here so that the instance cannot be collected before the device.
     if (this.#lost !== undefined)
       throw new EngineError({
         kind: "failed",
-        what: `the ${this.device} was lost (${this.#lost}); ${String(this.#gpu)}`,
+        what: `the ${this.device} was lost (${this.#lost})`,
       });
     if (this.#failure !== undefined) throw new EngineError({ kind: "failed", what: this.#failure });
   }

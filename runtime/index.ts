@@ -1,0 +1,19 @@
+/**
+ * `netc`: the compiler as a library. From a source text to a checked model (`elaborate`), and from there to a program for
+ * one target (`compile`); `netc/engine` runs programs.
+ */
+export {
+  type Capability,
+  WASM_DEFAULT,
+  type WasmCapability,
+  WEBGPU_DEFAULT,
+  type WebGPUCapability,
+} from "../compiler/capability.ts";
+export { bindModel, type CompileOptions, compile, type Staged } from "../compiler/compile.ts";
+export { elaborate } from "../compiler/elaborate/elaborate.ts";
+export type { Elaboration, Model, Parameter, Position, Resolve } from "../compiler/model.ts";
+export type { Program } from "../compiler/program.ts";
+export type { Diagnostic } from "../grammar/diagnostic.ts";
+export { diagnosticToJson, renderDiagnostics } from "../grammar/render.ts";
+export type { Source, Span } from "../grammar/source.ts";
+export { diskResolve } from "./cli/sources.ts";
