@@ -41,7 +41,7 @@ export interface WeightPlan {
   readonly loads: readonly WeightLoad[];
   /** Parameters left at their start because a rule or the user said so. */
   readonly skipped: readonly string[];
-  /** Parameters of grafted units, which no backbone file can have. */
+  /** Parameters of grafted units, and others that no rule reaches: a backbone's file cannot have them. */
   readonly fresh: readonly string[];
   readonly missing: readonly { readonly path: string; readonly tensor: string }[];
   readonly misshapen: readonly Misshapen[];
@@ -108,14 +108,27 @@ function withoutStream(path: string, streams: readonly string[]): string {
   return stream === undefined ? path : path.slice(stream.length + 1);
 }
 
-/** True for `stia_conv3`: the position that a `with` clause made, called `<unit>_<position>`. */
+function lastSegment(path: string): string {
+  return path.slice(path.lastIndexOf(".") + 1);
+}
+
+/** True below `stia_conv3`: the position that a `with` clause made, called `<unit>_<position>`. */
 function graftTest(model: Target): (path: string) => boolean {
-  const grafts = model.positions
-    .filter(({ path, block }) => {
-      const name = path.slice(path.lastIndexOf(".") + 1);
-      return block !== "" && name.startsWith(`${block.toLowerCase()}_`);
-    })
-    .map(({ path }) => `${path}.`);
+  const places = new Set(
+    model.positions.flatMap(({ path, aliases }) =>
+      [path, ...aliases].map((name) => lastSegment(name).replace(/\[(\d+)\]/g, "_$1")),
+    ),
+  );
+  const grafts: string[] = [];
+  for (const { path, block } of model.positions) {
+    const name = lastSegment(path);
+    const unit = `${block.toLowerCase()}_`;
+    if (block === "" || !name.startsWith(unit)) continue;
+    const rest = name.slice(unit.length);
+    if ([...places].some((place) => place !== name && (rest === place || rest.endsWith(`_${place}`)))) {
+      grafts.push(`${path}.`);
+    }
+  }
   return (path) => grafts.some((graft) => path.startsWith(graft));
 }
 
@@ -278,7 +291,7 @@ export function reportWeights(plan: WeightPlan, file: string): readonly Diagnost
   }
   if (plan.fresh.length > 0) {
     found.push(
-      diagnostic("W0602", `${plural(plan.fresh.length, "parameter")} of grafted units start afresh`, at, {
+      diagnostic("W0602", `${plural(plan.fresh.length, "parameter")} keep their random start`, at, {
         notes: [few(plan.fresh)],
       }),
     );

@@ -19,7 +19,8 @@ function modelOf(
   const parameters = Object.entries(shapes).map(([path, shape]) => parameter(path, shape));
   const [first] = parameters;
   if (first === undefined) throw new Error("a model has parameters");
-  const positions: Position[] = Object.entries(more.grafts ?? {}).map(([path, block]) => ({
+  const places = { conv1: "Conv", ...more.grafts };
+  const positions: Position[] = Object.entries(places).map(([path, block]) => ({
     path,
     aliases: [],
     node: first.node,
@@ -130,6 +131,12 @@ describe("plans", () => {
       expect(plan.skipped).toEqual(["spatial.se_conv1.fc8.weight"]);
       expect(reportWeights(plan, "a.safetensors").map(({ code }) => code)).toEqual(["W0602"]);
     }
+  });
+  test("a block that is only called like a graft is not one", () => {
+    const own = modelOf({ ...net, "se_head.fc.weight": [2, 2] }, { grafts: { se_head: "SE" } });
+    expect(planWeights(own, header(net), { skip: [] }).missing).toEqual([
+      { path: "se_head.fc.weight", tensor: "se_head.fc.weight" },
+    ]);
   });
   test("a file for one stream leaves the other alone", () => {
     const plan = planWeights(twoStream, header(torchFile), { stream: "temporal", skip: [] });
