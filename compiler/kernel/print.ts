@@ -40,7 +40,7 @@ const RELATIONS = { lt: "<", le: "<=", eq: "==" } as const;
 const INFIX = { add: "+", sub: "-", mul: "*", div: "/", rem: "%" } as const;
 
 /** The text of an expression in the given syntax. */
-export function printExpr(e: Expr, syntax: Syntax): string {
+function printExpr(e: Expr, syntax: Syntax): string {
   return print(e, syntax).text;
 }
 

@@ -150,7 +150,7 @@ export function bind(w: Writer, hint: string, value: Expr, out: Stmt[]): Expr {
 // ------------------------------------------------------------------------------------------------------------- indices
 
 /** An affine expression at a point. Division rounds down, also where the dividend may be negative. */
-export function lower(w: Writer, e: Affine, point: Point): Expr {
+function lower(w: Writer, e: Affine, point: Point): Expr {
   const known = point.hoisted?.get(key(e));
   return known === undefined ? lowerAll(w, e, point) : add(known.value, lowerAll(w, known.rest, point));
 }
@@ -281,7 +281,7 @@ function emitLoad(w: Writer, l: Load, point: Point, out: Stmt[]): Expr {
   if (alwaysTrue(condition)) return bind(w, `${name}_v`, load(type, name, index), out);
   // No branch: where the guards fail, element 0 is read and ignored, so that loads of a tile can be under way together.
   const inside = bind(w, `${name}_inside`, condition, out);
-  const value = load(type, name, select(inside, index, int(0)));
+  const value = load(type, name, bind(w, `${name}_at`, select(inside, index, int(0)), out));
   const otherwise = float(l.otherwise);
   return bind(w, `${name}_v`, select(inside, value, type === "vec4" ? widen(otherwise) : otherwise), out);
 }
@@ -379,7 +379,7 @@ export function storesVectors(flat: Flat, axis: number): boolean {
 }
 
 /** Writes a store's value at a point, whose validity the caller has checked. Lanes need `storesVectors`. */
-export function emitStore(w: Writer, s: Store, point: Point, value: Expr, out: Stmt[]): void {
+function emitStore(w: Writer, s: Store, point: Point, value: Expr, out: Stmt[]): void {
   if (point.lanes !== undefined) w.wide.add(s.buffer);
   const statement: Stmt = {
     kind: "store",

@@ -9,7 +9,7 @@ import { verifyKernel } from "../kernel/verify.ts";
 import { loadsOf, outputAxes } from "../loop/access.ts";
 import { add, axis, scale } from "../loop/affine.ts";
 import { type Contraction, kernelClass } from "../loop/contraction.ts";
-import type { Affine, Buffer, Kernel, Load } from "../loop/loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Load } from "../loop/loops.ts";
 import { rewriteScalar } from "../scalar.ts";
 import { contractProgram } from "./contract.ts";
 import type { Dispatch } from "./dispatch.ts";
@@ -111,6 +111,8 @@ function sumOfSlices(kernel: Kernel, c: Contraction, slices: number, scratch: nu
       atom: atom.kind === "axis" ? { kind: "axis", axis: at(atom.axis) } : { ...atom, of: move(atom.of) },
     })),
   });
+  const moveGuards = (guards: readonly Guard[]): readonly Guard[] =>
+    guards.map(({ index, size }) => ({ index: move(index), size }));
   // The partial sums lie as [slice, batch, M, N].
   let address = axis(outputs.length);
   for (const old of [...c.batch, ...c.m, ...c.n])
@@ -119,9 +121,7 @@ function sumOfSlices(kernel: Kernel, c: Contraction, slices: number, scratch: nu
   const kept = loadsOf(...kernel.stores.map((s) => s.value));
   const loads = kept.flatMap((old): Load[] => {
     const l = kernel.loads[old];
-    return l === undefined
-      ? []
-      : [{ ...l, index: l.index.map(move), guards: l.guards.map((g) => ({ ...g, index: move(g.index) })) }];
+    return l === undefined ? [] : [{ ...l, index: l.index.map(move), guards: moveGuards(l.guards) }];
   });
   return {
     ...kernel,
@@ -133,7 +133,7 @@ function sumOfSlices(kernel: Kernel, c: Contraction, slices: number, scratch: nu
     stores: kernel.stores.map((s) => ({
       ...s,
       index: s.index.map(move),
-      guards: s.guards.map((g) => ({ ...g, index: move(g.index) })),
+      guards: moveGuards(s.guards),
       value: rewriteScalar(s.value, {
         load: (old) => ({ kind: "load", index: 1 + kept.indexOf(old) }),
         state: (index) => ({ kind: "state", index }),

@@ -79,8 +79,8 @@ export function choosePlan(flat: Flat, capability: WebGPUCapability): Plan {
 /** Whether four neighbours along the last output axis can be stored as one, and how many loads profit. */
 function vectorises(flat: Flat, axis: number | undefined): boolean {
   if (axis === undefined || (flat.kernel.axes[axis]?.size ?? 0) % 4 !== 0 || !storesVectors(flat, axis)) return false;
-  const loads = flat.kernel.loads.map((l) => laneAccess(flat, l, axis));
-  return !loads.includes("gather") || loads.includes("vector");
+  const loads = new Set(flat.kernel.loads.map((l) => laneAccess(flat, l, axis)));
+  return !loads.has("gather") || loads.has("vector");
 }
 
 function chooseMap(flat: Flat, { software, limits }: WebGPUCapability): MapPlan {
@@ -132,8 +132,8 @@ const STAGED: readonly Shape[] = (
 ).map(([bm, bn, bk, tm, tn]) => ({ tile: [bm, bn, bk], thread: [tm, tn], stage: "workgroup" }));
 
 /** Products with few rows are limited by reading the right factor once: no tile, four columns an invocation. */
-const DIRECT: readonly Shape[] = ([1, 2, 4] as const).map((tm) => ({
-  tile: [tm, 256, 64],
+const DIRECT: readonly Shape[] = ([1, 2, 4, 8] as const).map((tm) => ({
+  tile: [tm, 256, 32],
   thread: [tm, 4],
   stage: "registers",
 }));
@@ -149,38 +149,45 @@ const SPLITS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 export function contractPlans(flat: Flat, c: Contraction, capability: WebGPUCapability): readonly ContractPlan[] {
   const pad = sideOf(flat, c, "n").along === "k" ? PAD : 0;
   const { limits, software } = capability;
-  const shapes = software ? SOFTWARE : [...STAGED, ...(c.sizes.m <= 16 ? DIRECT : [])];
+  const shapes = software ? SOFTWARE : [...(c.sizes.m <= 16 ? DIRECT : []), ...STAGED];
   const fits = shapes.filter(({ tile: [bm, bn, bk], thread: [tm, tn], stage }) => {
     const invocations = (bm / tm) * (bn / tn);
     const bytes = stage === "workgroup" ? 4 * (bm * bk + bn * (bk + pad)) : 0;
-    return invocations <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
+    // A tile more than twice as long as the matrix only wastes.
+    const sensible = stage === "registers" || (bm <= Math.max(32, 2 * c.sizes.m) && bn <= Math.max(32, 2 * c.sizes.n));
+    const possible =
+      invocations <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
+    return sensible && possible;
   });
   const plans = fits.flatMap((shape) => {
     const [bm, bn, bk] = shape.tile;
     const tiles = c.sizes.batch * Math.ceil(c.sizes.m / bm) * Math.ceil(c.sizes.n / bn);
     const steps = Math.ceil(c.sizes.k / bk);
     // Splitting pays while tiles alone do not fill the device and every part keeps a few steps.
-    const splits = SPLITS.filter((s) => s === 1 || (!software && tiles * s <= 4 * CORES && steps / s >= 4));
-    return splits
-      .slice(-4)
-      .concat(splits.length > 4 ? [1] : [])
-      .map((splitK): ContractPlan => ({ schedule: "contract", ...shape, splitK }));
+    const most = (shape.stage === "workgroup" ? 4 : 8) * CORES;
+    const splits = SPLITS.filter((s) => s === 1 || (!software && tiles * s <= most && steps / s >= 4));
+    const { tile, thread, stage } = shape;
+    const some = splits.length > 4 ? [...splits.slice(-4), 1] : splits;
+    return some.map((splitK): ContractPlan => ({ schedule: "contract", tile, thread, stage, splitK }));
   });
   return plans.slice(0, 40);
 }
 
-/** A middle-sized GPU: multiprocessors, f32 multiply-adds a clock in each, bytes of memory traffic a clock. */
+/** A middle-sized GPU: multiprocessors, f32 multiply-adds a clock in each, bytes of memory traffic a clock in all. */
 const CORES = 96;
 const LANES = 128;
 const BYTES = 1024;
+/** Invocations that a multiprocessor needs to hide arithmetic latency, and to keep its share of the memory busy. */
+const HIDING = 256;
+const STREAMING = 384;
 /** Clocks between two dependent dispatches. */
 const DISPATCH = 6000;
 
 /**
- * Estimated clocks of a plan: rounds of workgroups over the multiprocessors, each paying for its multiply-adds and for the
- * reads that feed them, against the memory traffic of the whole; a second kernel where K is split.
+ * Estimated clocks of a plan on that GPU: multiply-adds, the reads that feed them and the loading of tiles, against the
+ * memory traffic of the whole; and a second kernel where K is split.
  */
-export function contractCost(c: Contraction, plan: ContractPlan): number {
+function gpuCost(c: Contraction, plan: ContractPlan): number {
   const { m, n, k, batch } = c.sizes;
   const [bm, bn, bk] = plan.tile;
   const [tm, tn] = plan.thread;
@@ -189,24 +196,28 @@ export function contractCost(c: Contraction, plan: ContractPlan): number {
   const groups = batch * rows * columns * plan.splitK;
   const depth = Math.ceil(k / bk / plan.splitK) * bk;
   const invocations = (bm / tm) * (bn / tn);
-  // Floats read from workgroup memory (or caches: slower) for every multiply-add, and the cost of one.
-  const reads = (1 / tm + 1 / tn) * (plan.stage === "workgroup" ? 0.5 : 1.5);
-  // Fewer than four waves a multiprocessor cannot hide latency.
+  // Workgroup memory delivers 32 floats a clock: a quad of the right tile takes two clocks a subgroup of 32, one of the
+  // left tile, which neighbours share, one. Caches deliver less.
+  const reads = (2 / tm + 1 / tn) * (plan.stage === "workgroup" ? 0.7 : 1.5);
+  // Loading: 48 bytes a clock from the cache and the arithmetic of addresses, half of it behind other workgroups' work.
+  const fetch = plan.stage === "workgroup" ? 0.07 * (bm + bn) * depth : 0;
   const resident = Math.min(Math.ceil(groups / CORES), Math.max(1, Math.floor(1024 / invocations))) * invocations;
-  const idle = Math.max(1, 256 / resident);
-  const compute = (bm * bn * depth * (1 + reads) * idle) / LANES;
-  const rounds = Math.ceil(groups / CORES);
-  const edges = batch * (rows * bm * k * columns + columns * bn * k * rows) * 4;
-  const touched = batch * (m * k + k * n + m * n) * 4;
-  // Re-reads of a factor by other tiles mostly hit the cache.
+  const compute = ((bm * bn * depth * (1 + reads)) / LANES) * Math.max(1, HIDING / resident) + fetch;
+  // The last round is half full on average.
+  const rounds = groups <= CORES ? 1 : groups / CORES + 0.5;
+  const again = 0.1 * 4 * batch * (m * k * (columns - 1) + k * n * (rows - 1));
   const partial = plan.splitK === 1 ? 0 : 2 * plan.splitK * batch * m * n * 4;
-  const traffic = (touched + 0.2 * edges + partial) / BYTES;
-  return Math.max(rounds * compute, traffic) + (plan.splitK === 1 ? 0 : DISPATCH + partial / BYTES);
+  // Without stage an invocation has four quads under way, with it about two.
+  const streams = groups * invocations * (plan.stage === "workgroup" ? 0.5 : 1);
+  const busy = Math.min(1, streams / (CORES * STREAMING));
+  const traffic = (4 * batch * (m * k + k * n + m * n) + again) / (BYTES * busy) + partial / BYTES;
+  const overlapped = Math.max(rounds * compute, traffic) + 0.1 * Math.min(rounds * compute, traffic);
+  return overlapped + (plan.splitK === 1 ? 0 : DISPATCH);
 }
 
 function bestContract(flat: Flat, c: Contraction, capability: WebGPUCapability): ContractPlan {
   const plans = contractPlans(flat, c, capability);
-  const cost = capability.software ? softwareCost : contractCost;
+  const cost = capability.software ? softwareCost : gpuCost;
   let best: { readonly plan: ContractPlan; readonly cost: number } | undefined;
   for (const plan of plans) {
     const estimate = cost(c, plan);

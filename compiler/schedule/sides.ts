@@ -38,8 +38,8 @@ export function sideOf(flat: Flat, c: Contraction, name: "m" | "n"): Side {
   const loads = factor.loads.flatMap((index) => flat.kernel.loads[index] ?? []);
   const vector = (axis: number | undefined): boolean => {
     if (axis === undefined || (flat.kernel.axes[axis]?.size ?? 0) % 4 !== 0) return false;
-    const accesses = loads.map((l) => laneAccess(flat, l, axis));
-    return accesses.includes("vector") && !accesses.includes("gather");
+    const accesses = new Set(loads.map((l) => laneAccess(flat, l, axis)));
+    return accesses.has("vector") && !accesses.has("gather");
   };
   const walks = (axis: number | undefined): boolean =>
     axis !== undefined && loads.some((l) => strideOf(addressOf(l), axis) === 1);

@@ -29,7 +29,7 @@ export function errorsOf(got: ArrayLike<number>, want: ArrayLike<number>): Error
 }
 
 /** What f32 kernels may differ from the f64 oracle. */
-export const TOLERANCE = 1e-4;
+const TOLERANCE = 1e-4;
 
 /** Throws, with both errors, unless `got` is within `tolerance` of `want` in both measures. */
 export function assertClose(

@@ -56,7 +56,7 @@ export async function pipelineOf(device: GPUDevice, program: KernelProgram): Pro
   try {
     return await device.createComputePipelineAsync({ layout: "auto", compute: { module } });
   } catch (error) {
-    throw new Error(`${program.name}: ${String(error)}\n${numbered()}`);
+    throw new Error(`${program.name}: ${String(error)}\n${numbered()}`, { cause: error });
   }
 }
 
@@ -70,12 +70,12 @@ export interface Dispatch {
 export async function runPrograms(
   device: GPUDevice,
   dispatches: readonly Dispatch[],
-  memory: readonly Float32Array[],
+  memory: readonly Float32Array<ArrayBuffer>[],
 ): Promise<Float32Array[]> {
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
   const buffers = memory.map((data) => {
     const buffer = device.createBuffer({ size: Math.ceil(data.byteLength / 16) * 16, usage });
-    device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+    device.queue.writeBuffer(buffer, 0, data);
     return buffer;
   });
   const bufferOf = (id: number): GPUBuffer => {
