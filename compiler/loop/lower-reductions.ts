@@ -147,12 +147,12 @@ export const lowerReduce: Lowering<"reduce"> = (node, context) => {
   return entry(reduceAxes(node, context, { x, axes, keep, by, label: fn, values: [value], names: [fn] }), 0);
 };
 
-/** Two kernels: the row's (m, s) in one pass, then e^(x-m)/s. */
+/** Two kernels: the row's (m, 1/s) in one pass, then e^(x-m) · 1/s. */
 export const lowerSoftmax: Lowering<"softmax"> = (node, context) => {
   const x = operand(node, 0);
   const axes = [node.attrs.axis];
-  const values: Scalar[] = [STATE, { kind: "state", index: 1 }];
-  const names = ["softmax.max", "softmax.sum"];
+  const values = [STATE, binary("div", num(1), { kind: "state", index: 1 })];
+  const names = ["softmax.max", "softmax.scale"];
   const state = reduceAxes(node, context, {
     x,
     axes,
@@ -165,7 +165,7 @@ export const lowerSoftmax: Lowering<"softmax"> = (node, context) => {
   return mapKernel(node, context, "softmax", [x], ([element], builder, index) => {
     const row = index.filter((_, d) => d !== node.attrs.axis);
     const shifted = binary("sub", element, builder.load(entry(state, 0), row));
-    return binary("div", unary("exp", shifted), builder.load(entry(state, 1), row));
+    return binary("mul", unary("exp", shifted), builder.load(entry(state, 1), row));
   });
 };
 

@@ -31,12 +31,15 @@ function simple(doc: string, init: number, fn: "add" | "max" | "min"): Reducer {
 
 /**
  * The pair (m, s) for softmax: s·e^m = Σ e^x (Milakov and Gimelshein 2018, algorithm 3). Two states merge the same way as
- * a state and a point, a point x being the state (x, 1).
+ * a state and a point, a point x being the state (x, 1). The side with the greater maximum keeps its sum as it is, so
+ * one exponential does.
  */
 function joinSoftmax(m: Scalar, s: Scalar): readonly Scalar[] {
   const max = binary("max", state(0), m);
-  const scaled = (value: Scalar, from: Scalar): Scalar => binary("mul", value, unary("exp", binary("sub", from, max)));
-  return [max, binary("add", scaled(state(1), state(0)), scaled(s, m))];
+  const shrink = unary("exp", binary("sub", binary("min", state(0), m), max));
+  const right = binary("add", binary("mul", state(1), shrink), s);
+  const left = binary("add", state(1), binary("mul", s, shrink));
+  return [max, select("lt", state(0), m, right, left)];
 }
 
 /** The greater value wins, then the smaller index, as in PyTorch. */
