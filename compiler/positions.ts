@@ -59,7 +59,10 @@ export function findPositions(known: readonly string[], written: string): Positi
   const text = written.startsWith("@") ? written.slice(1) : written;
   if (known.includes(text)) return { kind: "one", matches: [text] };
   const segments = segmentsOf(text);
-  const matches = known.filter((path) => pathMatches(segments, segmentsOf(path)));
+  // Most paths differ in their last segment already, which costs nothing to see.
+  const last = segments.at(-1) ?? "";
+  const mayEnd = last.includes("*") ? known : known.filter((path) => path.endsWith(last));
+  const matches = mayEnd.filter((path) => pathMatches(segments, segmentsOf(path)));
   return { kind: matches.length === 0 ? "none" : matches.length === 1 ? "one" : "many", matches };
 }
 
