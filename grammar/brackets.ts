@@ -248,16 +248,17 @@ function isWordOrLiteral({ tokenType }: IToken): boolean {
 function restarts(token: IToken, before: IToken | undefined): boolean {
   if (SEPARATORS.has(token.tokenType)) return true;
   if (before === undefined || climbs(token) || !isWordOrLiteral(token)) return false;
-  return closes(before) || (isWordOrLiteral(before) && !climbs(before));
+  const reserved = isWordOrLiteral(before) && !isName(before) && !LITERALS.has(before.tokenType);
+  return closes(before) || (isWordOrLiteral(before) && !reserved);
 }
 
-/** A diagnostic if `tokens` (with all brackets closed) nest more deeply than can be read. */
+/** A diagnostic if `tokens`, whose brackets need not be closed yet, nest more deeply than can be read. */
 export function checkDepth(source: Source, tokens: readonly IToken[]): Diagnostic | undefined {
   // For each open bracket, how high the expression in it has grown and the highest it was.
-  const levels = [{ height: 0, highest: 0 }];
+  let levels = [{ height: 0, highest: 0 }];
   for (const [i, token] of tokens.entries()) {
-    const level = levels.at(-1);
-    if (level === undefined) break;
+    if (beginsItem(source, tokens, i)) levels = [{ height: 0, highest: 0 }];
+    const level = levels.at(-1) ?? { height: 0, highest: 0 };
     if (opens(token)) {
       levels.push({ height: 0, highest: 0 });
       if (levels.length > MAX_BRACKETS + 1)
@@ -266,7 +267,7 @@ export function checkDepth(source: Source, tokens: readonly IToken[]): Diagnosti
           helps: ["give parts of it names: `part = …`"],
         });
     } else if (closes(token)) {
-      levels.pop();
+      if (levels.length > 1) levels.pop();
       const outer = levels.at(-1);
       if (outer !== undefined) outer.height = Math.max(outer.height, level.highest) + 1;
     } else if (restarts(token, tokens[i - 1])) {

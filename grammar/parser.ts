@@ -39,11 +39,11 @@ export function parse(source: Source): Parsed {
     const diagnostics = repaired.diagnostics.length === 0 ? [nothingHere(source)] : repaired.diagnostics;
     return { file: emptyFile(source), diagnostics };
   }
+  const tooDeep = checkDepth(source, repaired.tokens);
+  if (tooDeep !== undefined)
+    return { file: emptyFile(source), diagnostics: [...repaired.diagnostics, tooDeep].sort(byPlace) };
   const balanced = balance(source, repaired.tokens);
-  const tooDeep = checkDepth(source, balanced.tokens);
   const found = [...repaired.diagnostics, ...withoutEchoes([], balanced.diagnostics)];
-  if (tooDeep !== undefined) return { file: emptyFile(source), diagnostics: [...found, tooDeep].sort(byPlace) };
-
   const whole = read(source, balanced.tokens, lexed.docs);
   if (whole.diagnostics.length === 0 && found.length === 0) return { file: whole.file, diagnostics: [] };
   const parts = whole.diagnostics.length === 0 ? whole : readInParts(source, balanced.tokens, lexed.docs);

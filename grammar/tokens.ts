@@ -83,7 +83,7 @@ export const BadName: TokenType = createToken({
 export const Identifier: TokenType = token("Identifier", "a name", /[A-Za-z_][A-Za-z0-9_]*'*/, Word);
 export const DTypeToken: TokenType = abstractToken("DType", "an element type", Word);
 /** `x2`, `x3`: a name everywhere, and the ASCII spelling of `×2` after an expression on the same line. */
-export const XTimes: TokenType = abstractToken("XTimes", "`x2`", Identifier);
+export const XTimes: TokenType = abstractToken("XTimes", "`x2`", Identifier, Word);
 
 const DTYPES: readonly DType[] = [
   "f16",
@@ -114,7 +114,7 @@ function reserved(word: string, ...categories: TokenType[]): TokenType {
 }
 
 function soft(word: string): TokenType {
-  return abstractToken(`Soft_${word}`, `\`${word}\``, Identifier);
+  return abstractToken(`Soft_${word}`, `\`${word}\``, Identifier, Word);
 }
 
 type ReservedWord =

@@ -262,7 +262,7 @@ export abstract class ExpressionParser extends CoreParser {
     () => ({
       kind: "If",
       condition: this.missing("expression"),
-      // biome-ignore lint/suspicious/noThenProperty: the tree's name for the branch that is taken
+      // oxlint-disable-next-line unicorn/no-thenable -- the tree's name for this branch; nothing awaits a tree
       then: this.missing("expression"),
       else: undefined,
     }),
@@ -270,6 +270,7 @@ export abstract class ExpressionParser extends CoreParser {
       this.CONSUME(t.RESERVED.if);
       draft.condition = this.SUBRULE(this.expression);
       this.CONSUME(t.LeftBrace);
+      // oxlint-disable-next-line unicorn/no-thenable
       draft.then = this.SUBRULE(this.pipe);
       this.CONSUME(t.RightBrace);
       this.OPTION(() => {
