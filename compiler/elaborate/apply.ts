@@ -41,7 +41,7 @@ export function asLayer(value: Value, context: Context, node: Node): Layer | und
     case "block":
       if (value.declaration.keyword === "op")
         return { kind: "layer", form: "op", op: value, args: [], at: spanOf(context, node) };
-      return instantiate(value, [], context, node);
+      return value.layer ?? instantiate(value, [], context, node);
     case "builtin":
       return { kind: "layer", form: "op", op: value, args: [], at: spanOf(context, node) };
     case "tuple":

@@ -308,7 +308,7 @@ function runStatement(statement: Stmt, inside: Context): undefined {
       if (statement.type !== undefined)
         matchOutput(statement.type, value, inside, only?.name ?? "", { context: inside, node: statement.value });
       if (statement.names.length === 1 && only !== undefined) {
-        names.set(only.name, { value, at: spanOf(inside, only) });
+        names.set(only.name, { value: namedBlock(value, inside, statement), at: spanOf(inside, only) });
         return;
       }
       const items = isSequence(value) ? value.items : [value];
@@ -353,6 +353,14 @@ function runStatement(statement: Stmt, inside: Context): undefined {
     default:
       return statement satisfies never;
   }
+}
+
+/** A block that gets a name is one instance wherever the name is used without parameters (language 5.5). */
+export function namedBlock(value: Value, context: Context, node: Node): Value {
+  if (!isBlock(value) || value.layer !== undefined || value.declaration.keyword === "op") return value;
+  const { params } = signatureOf(value.declaration, value.module);
+  const ready = params.every((param) => param.default !== undefined || param.variadic);
+  return ready ? { ...value, layer: instantiate(value, [], context, node) } : value;
 }
 
 /** Both sides of a comparison that does not hold, for the note below it. */

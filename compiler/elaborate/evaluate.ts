@@ -10,7 +10,7 @@ import { suggest } from "../../grammar/suggest.ts";
 import { applyLayer, asLayer, pipeInto } from "./apply.ts";
 import { binary, times, truth, unary } from "./arithmetic.ts";
 import { BUILTINS, callBuiltin, floorQuotient } from "./builtins.ts";
-import { callOp, instantiate } from "./calls.ts";
+import { callOp, instantiate, namedBlock } from "./calls.ts";
 import { attempt, fail, placeOf, silent, spanOf, textOf } from "./failure.ts";
 import { compose } from "./layers.ts";
 import { evaluateLoop, evaluateTap, fillIn, pathText } from "./loops.ts";
@@ -172,7 +172,7 @@ function valueOfBinding(binding: Binding, context: Context): Value {
         visits: new Map(),
         origin: undefined,
       };
-      const value = attempt(() => evaluate(expr, inside)) ?? undefined;
+      const value = attempt(() => namedBlock(evaluate(expr, inside), inside, expr)) ?? undefined;
       cell.state = { kind: "value", value: value === undefined ? UNKNOWN : value };
       return cell.state.value;
     }

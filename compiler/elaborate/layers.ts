@@ -10,6 +10,7 @@ import {
   type Context,
   type Instance,
   instanceFor,
+  isBlock,
   isLayer,
   isSequence,
   type Layer,
@@ -84,7 +85,8 @@ export function streamsOf(
   for (let i = 0; i < count; i++) {
     const layer = asLayer(value, context, node);
     if (layer === undefined) return undefined;
-    members.push(isLayer(value) ? renew(layer, context, node) : layer);
+    const named = isLayer(value) || (isBlock(value) && value.layer !== undefined);
+    members.push(named ? renew(layer, context, node) : layer);
   }
   return { kind: "layer", form: "streams", members, at };
 }

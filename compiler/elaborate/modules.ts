@@ -55,11 +55,20 @@ export interface Cell {
 
 const PRELUDE: readonly string[] = ["std/nn", "std/attention", "std/vision"];
 
+const parses = new WeakMap<Source, ReturnType<typeof parse>>();
+
+/** A source never changes, and the library is asked for again and again. */
+function parseOnce(source: Source): ReturnType<typeof parse> {
+  const parsed = parses.get(source) ?? parse(source);
+  parses.set(source, parsed);
+  return parsed;
+}
+
 /** The module of `source`, read once. Syntax errors in it are reported. */
 export function loadModule(program: Program, source: Source): Module {
   const known = program.modules.get(source.path);
   if (known !== undefined) return known;
-  const parsed = parse(source);
+  const parsed = parseOnce(source);
   for (const found of parsed.diagnostics) report(program.reports, found);
   program.loading.push(source.path);
   const module: Module = {
@@ -170,6 +179,8 @@ function importName(
   path: StringLit,
   isPrivate: boolean,
 ): void {
+  // A name that could not be read was reported by the parser.
+  if (name.name.name === "") return;
   const as = name.as ?? name.name;
   const at = span(module.source, name.name);
   const found = from?.names.get(name.name.name);

@@ -77,6 +77,22 @@ export function bindParameters(
   return extra;
 }
 
+const layerTypes = new WeakMap<Type, boolean>();
+
+/** True for `block` and `unit`, and types made of them. */
+function takesLayer(type: Type): boolean {
+  const known = layerTypes.get(type);
+  if (known !== undefined) return known;
+  const inside =
+    type.kind === "NamedType"
+      ? ["block", "unit"].includes(type.path.segments[0]?.name ?? "")
+      : type.kind === "OptionalType"
+        ? takesLayer(type.type)
+        : type.kind === "UnionType" && type.options.some(takesLayer);
+  layerTypes.set(type, inside);
+  return inside;
+}
+
 /** Checks a value against its parameter's type and gives it its name. Layers are made here, once. */
 function give(callee: Callee, param: Param, value: Value, node: Node, inside: Context, use: Use): void {
   const names = inside.locals?.names;
@@ -97,7 +113,7 @@ function give(callee: Callee, param: Param, value: Value, node: Node, inside: Co
         },
       );
     }
-    if (/\b(block|unit)\b/.test(typeText(callee.module, type)) && given !== null && typeof given === "object") {
+    if (given !== null && typeof given === "object" && takesLayer(type)) {
       given = asLayer(given, use.context, node) ?? given;
     }
   }

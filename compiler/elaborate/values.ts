@@ -67,6 +67,8 @@ export interface BlockValue {
   readonly kind: "block";
   readonly declaration: Callable;
   readonly module: Module;
+  /** What it is where it is used without parameters, once it has a name: `net = VGG16` is one network. */
+  readonly layer?: BlockLayer;
 }
 
 /** An operation made in TypeScript (`builtins.ts`). */
