@@ -7,9 +7,9 @@
  * them with panels of the right factor, which constants have in memory already and activations are packed into here.
  * Partial sums stay in scratch; a last pass over the tile computes the epilogue and stores.
  *
- * Four rows by eight columns are eight vector accumulators: with more, V8 spills registers and halves the speed. A
- * product with few rows reads the right factor only once per row, so there the accumulators go to neighbouring values
- * of K instead, which hides the latency of additions while memory sets the pace.
+ * Four rows by eight columns are eight vector accumulators: with more, V8 spills registers and halves the speed. With one
+ * or two rows the right factor is streamed through once and memory sets the pace; the accumulators then go to
+ * neighbouring values of K, which hides the latency of additions.
  */
 import {
   add,
@@ -57,7 +57,7 @@ import {
 } from "./cpu-nest.ts";
 
 /** Columns of a panel: two vectors. */
-export const PANEL = 8;
+const PANEL = 8;
 
 /** How one contraction is tiled on the CPU. */
 export interface CpuPlan {
@@ -102,7 +102,9 @@ export function planContraction(kernel: Kernel, c: Contraction, packed: boolean,
   while (at > 0 && inner * extent(c.k[at] ?? 0) <= most) inner *= extent(c.k[at--] ?? 0);
   const chunkAxis = c.k[Math.max(at, 0)] ?? 0;
   const length = c.k.length === 0 ? 1 : extent(chunkAxis);
-  const chunk = Math.ceil(length / Math.ceil(length / Math.max(1, Math.floor(most / inner))));
+  const even = Math.ceil(length / Math.ceil(length / Math.max(1, Math.floor(most / inner))));
+  // Where the chunk axis is the innermost one, it is copied in vectors.
+  const chunk = inner === 1 ? Math.min(length, upTo(even, 4)) : even;
 
   const panels = Math.ceil(n / PANEL);
   let tileM = Math.min(TILE_M, upTo(m, rows));
@@ -155,7 +157,7 @@ const leftStride = (plan: CpuPlan): number => upTo(plan.blockK, 4) + 4;
 const sumStride = (plan: CpuPlan): number => plan.tileN * PANEL;
 
 /** Scratch arrays of a plan. */
-export function contractionLocals(plan: CpuPlan): { left: LocalArray; right: LocalArray; sums: LocalArray } {
+function contractionLocals(plan: CpuPlan): { left: LocalArray; right: LocalArray; sums: LocalArray } {
   const array = (name: string, size: number): LocalArray => ({ name, size, vec4: false });
   return {
     left: array("left", plan.tileM * leftStride(plan)),
@@ -209,15 +211,15 @@ function packLeft(ctx: Context, scope: Scope, row0: Expr, rowCount: Expr, block:
   const stride = leftStride(plan);
   const { axes, index } = withinBlock(ctx, scope.sizes);
   const inner = plan.blockK / plan.chunk;
-  const row = local("i32", scope.fresh("row"));
+  const row = scope.fresh("row");
   const out: Stmt[] = [];
-  const base = named(scope, "to", sub(mul(row, int(stride)), mul(block.from, int(inner))), out);
+  const base = named(scope, "to", sub(mul(local("i32", row), int(stride)), mul(block.from, int(inner))), out);
   const target = accessOf(left.name, index, scope.sizes, [], 0, base);
   const own = restrict(scope, keysOf(c.left));
   const withTarget: Scope = { ...own, accesses: new Map([...own.accesses, ["target", target]]) };
-  const there = bindFlat(withTarget, c.m, add(row0, row), out);
+  const there = bindFlat(withTarget, c.m, add(row0, local("i32", row)), out);
   out.push(...overBlock(ctx, there, axes, block, (at) => copyFactor(c.left, at)));
-  return [{ kind: "for", name: row.kind === "var" ? row.name : "", from: int(0), to: rowCount, step: 1, body: out }];
+  return [{ kind: "for", name: row, from: int(0), to: rowCount, step: 1, body: out }];
 }
 
 /** Loops over a block's axes, the last in vectors. */

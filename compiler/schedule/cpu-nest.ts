@@ -138,7 +138,7 @@ export function named(scope: Pick<Scope, "fresh">, prefix: string, value: Expr, 
 /**
  * Binds axes to values. What becomes computable is computed into `out`.
  */
-export function bindAxes(scope: Scope, values: ReadonlyMap<number, Expr>, out: Stmt[]): Scope {
+function bindAxes(scope: Scope, values: ReadonlyMap<number, Expr>, out: Stmt[]): Scope {
   const bound = new Map([...scope.bound, ...values]);
   const advance = (partial: Partial, prefix: string): Partial => {
     const ready = partial.rest.terms.filter(({ atom }) => atomAxes(atom).every((axis) => bound.has(axis)));
@@ -167,7 +167,7 @@ export function bindAxes(scope: Scope, values: ReadonlyMap<number, Expr>, out: S
   return { ...scope, bound, accesses };
 }
 
-export function bindAxis(scope: Scope, axis: number, value: Expr, out: Stmt[]): Scope {
+function bindAxis(scope: Scope, axis: number, value: Expr, out: Stmt[]): Scope {
   return bindAxes(scope, new Map([[axis, value]]), out);
 }
 
