@@ -22,13 +22,13 @@ export type PositionRange =
   | { readonly kind: "levels"; readonly from: string; readonly to: string }
   | { readonly kind: "backwards"; readonly from: string; readonly to: string };
 
-/** Dots inside an index belong to it: `layers[0..2]` never reaches here, but a split must not depend on that. */
 function segmentsOf(path: string): readonly string[] {
-  return path.split(/\.(?![^[\]]*\])/);
+  return path.split(".");
 }
 
 function segmentMatches(written: string, known: string, last: boolean): boolean {
   if (written === known || (written === "*" && !known.includes("["))) return true;
+  if (!written.includes("*") && !known.startsWith(written)) return false;
   const [writtenName, ...writtenIndex] = written.split("[");
   const [knownName, ...knownIndex] = known.split("[");
   if (writtenName !== "*" && writtenName !== knownName) return false;
