@@ -75,7 +75,7 @@ it("chains of reshapes, permutations, slices, concatenations and functions", () 
       net.output("y", x).output("z", net.linear(flat, net.param("w", [5, dims(flat)[1] ?? 1])));
       check(net);
     }),
-    { numRuns: 150, seed: 11 },
+    { numRuns: 100, seed: 11 },
   );
 });
 
@@ -120,5 +120,58 @@ it("windows of convolutions and pools", () => {
       },
     ),
     { numRuns: 60, seed: 12 },
+  );
+});
+
+/** A random operator on earlier values, all [2, 6, 4, 4] again, so that any of them may meet any other. */
+function anyOperator(net: Net, earlier: readonly GraphNode[], kind: number, a: number, b: number): GraphNode {
+  const shape = [2, 6, 4, 4];
+  const pick = (choice: number): GraphNode => earlier[choice % earlier.length] ?? net.input("x", shape);
+  const [x, y] = [pick(a), pick(b)];
+  const name = String(earlier.length);
+  switch (kind) {
+    case 0:
+      return net.binary((["add", "sub", "mul", "max"] as const)[b % 4] ?? "add", x, y);
+    case 1:
+      return net.relu(x);
+    case 2:
+      return net.unary((["sin", "tanh", "neg"] as const)[b % 3] ?? "sin", x);
+    case 3:
+      return net.conv2d(x, net.param(`w${name}`, [6, 6, 3, 3]), net.param(`b${name}`, [6]), { pad: [1, 1] });
+    case 4:
+      return net.batchNorm(net.conv2d(x, net.param(`w${name}`, [6, 6, 1, 1]), undefined), `bn${name}`);
+    case 5:
+      return net.maxPool(x, [3, 3], [1, 1], [1, 1]);
+    case 6:
+      return net.softmax(x, b % 4);
+    case 7:
+      return net.binary("sub", x, net.reduce(y, "mean", [[1], [2, 3], [0]][b % 3] ?? [1], true));
+    case 8: {
+      const tokens = net.reshape(net.permute(x, [0, 2, 3, 1]), [2, 16, 6]);
+      const mixed = net.matmul(net.matmul(tokens, net.permute(tokens, [0, 2, 1])), tokens);
+      return net.binary("add", net.permute(net.reshape(mixed, [2, 4, 4, 6]), [0, 3, 1, 2]), y);
+    }
+    case 9:
+      return net.concat([net.slice(x, 1, 2, 4), net.slice(y, 1, 0, 2)], 1);
+    default:
+      return net.permute(x, [0, 1, 3, 2]);
+  }
+}
+
+it("operators on whatever came before, with several outputs", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(10), fc.nat(100), fc.nat(100)), { minLength: 2, maxLength: 10 }),
+      fc.nat(100),
+      (steps, other) => {
+        const net = new Net();
+        const values = [net.input("x", [2, 6, 4, 4])];
+        for (const [kind, a, b] of steps) values.push(anyOperator(net, values, kind, a, b));
+        const also = values[other % values.length];
+        if (also !== undefined) net.output("also", also);
+        check(net.output("y", values.at(-1) ?? net.constant(0)));
+      },
+    ),
+    { numRuns: 50, seed: 13 },
   );
 });
