@@ -4,6 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { elementCount } from "../../compiler/loop/layout.ts";
 import { assertClose } from "../tools/compare.ts";
+import { pairwise } from "../tools/pairwise.ts";
 import { check, conv, matmul, noise, runWasm } from "./kernels.ts";
 
 const base = { n: 1, c: 3, h: 9, w: 7, o: 5, k: 3, stride: 1, pad: 1, dilation: 1, groups: 1 };
@@ -53,6 +54,29 @@ describe.each([1, 2])("%s threads", (threads) => {
     expect(relL2).toBeLessThan(1e-5);
     expect(max).toBeLessThan(1e-4);
   });
+});
+
+const PAIRS = pairwise({
+  n: [1, 3],
+  size: [3, 9, 27],
+  perGroup: [1, 3, 8, 27],
+  outPerGroup: [1, 3, 8, 27],
+  groups: [1, 2],
+  k: [1, 2, 3],
+  stride: [1, 2],
+  pad: [0, 1, 2],
+  dilation: [1, 2],
+  packed: [true, false],
+  threads: [1, 2, 7],
+});
+
+it.each(PAIRS)("convolution $n $size $perGroup $outPerGroup $groups $k $stride $pad $dilation $threads", (p) => {
+  const pad = Math.max(p.pad, p.dilation * (p.k - 1) + 1 - p.size);
+  const c = p.perGroup * p.groups;
+  const o = p.outPerGroup * p.groups;
+  const { relL2, max } = check(conv({ ...p, h: p.size, w: p.size + 1, c, o, pad }, p.packed), p.threads);
+  expect(relL2).toBeLessThan(1e-5);
+  expect(max).toBeLessThan(1e-4);
 });
 
 it.each(["packed", "nn"] as const)("arrays may lie across 2 GiB (%s)", (form) => {
