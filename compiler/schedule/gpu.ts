@@ -7,10 +7,10 @@
 import type { WebGPUCapability } from "../capability.ts";
 import { verifyKernel } from "../kernel/verify.ts";
 import { loadsOf, outputAxes } from "../loop/access.ts";
-import { add, axis, scale } from "../loop/affine.ts";
+import { add, axis, constant, scale } from "../loop/affine.ts";
+import { reindex } from "../loop/build.ts";
 import { type Contraction, kernelClass } from "../loop/contraction.ts";
-import type { Affine, Buffer, Guard, Kernel, Load } from "../loop/loops.ts";
-import { rewriteScalar } from "../scalar.ts";
+import type { Affine, Axis, Buffer, Kernel, Load } from "../loop/loops.ts";
 import { contractProgram } from "./contract.ts";
 import type { Dispatch } from "./dispatch.ts";
 import { type Flat, flatten } from "./flat.ts";
@@ -98,48 +98,25 @@ function splitContraction(flat: Flat, c: Contraction, plan: ContractPlan, capabi
 /** The kernel that adds the slices of a split contraction, axes [outputs…, slice], with the contraction's stores. */
 function sumOfSlices(kernel: Kernel, c: Contraction, slices: number, scratch: number): Kernel {
   const outputs = outputAxes(kernel);
-  const renumbered = new Map(outputs.map((old, i) => [old, i]));
-  const at = (old: number): number => {
-    const found = renumbered.get(old);
-    if (found === undefined) throw new Error(`internal: an epilogue of ${kernel.name} mentions a reduced axis`);
-    return found;
-  };
-  const move = (e: Affine): Affine => ({
-    constant: e.constant,
-    terms: e.terms.map(({ coefficient, atom }) => ({
-      coefficient,
-      atom: atom.kind === "axis" ? { kind: "axis", axis: at(atom.axis) } : { ...atom, of: move(atom.of) },
-    })),
-  });
-  const moveGuards = (guards: readonly Guard[]): readonly Guard[] =>
-    guards.map(({ index, size }) => ({ index: move(index), size }));
+  const slice = outputs.length;
+  const axes: Axis[] = [...outputs.flatMap((old) => kernel.axes[old] ?? []), { name: "slice", size: slices }];
+  const at = (old: number): Affine => (outputs.includes(old) ? axis(outputs.indexOf(old)) : constant(0));
   // The partial sums lie as [slice, batch, M, N].
-  let address = axis(outputs.length);
-  for (const old of [...c.batch, ...c.m, ...c.n])
-    address = add(scale(address, kernel.axes[old]?.size ?? 1), axis(at(old)));
+  let address = axis(slice);
+  for (const old of [...c.batch, ...c.m, ...c.n]) address = add(scale(address, kernel.axes[old]?.size ?? 1), at(old));
   const partial: Load = { buffer: scratch, index: [address], guards: [], otherwise: 0 };
-  const kept = loadsOf(...kernel.stores.map((s) => s.value));
-  const loads = kept.flatMap((old): Load[] => {
-    const l = kernel.loads[old];
-    return l === undefined ? [] : [{ ...l, index: l.index.map(move), guards: moveGuards(l.guards) }];
-  });
+  // The stores keep their loads; the factors' are needed no more.
+  const kept = new Set(loadsOf(...kernel.stores.map((s) => s.value)));
+  const moved = reindex(
+    kernel,
+    axes,
+    kernel.axes.map((_, old) => at(old)),
+  );
   return {
-    ...kernel,
+    ...moved,
     name: `${kernel.name}.sum`,
-    axes: [...outputs.flatMap((old) => kernel.axes[old] ?? []), { name: "slice", size: slices }],
-    loads: [partial, ...loads],
-    body: [{ kind: "load", index: 0 }],
-    reduce: "sum",
-    stores: kernel.stores.map((s) => ({
-      ...s,
-      index: s.index.map(move),
-      guards: moveGuards(s.guards),
-      value: rewriteScalar(s.value, {
-        load: (old) => ({ kind: "load", index: 1 + kept.indexOf(old) }),
-        state: (index) => ({ kind: "state", index }),
-        axis: (old) => ({ kind: "axis", axis: at(old) }),
-      }),
-    })),
+    loads: [...moved.loads.map((l, i) => (kept.has(i) ? l : partial)), partial],
+    body: [{ kind: "load", index: moved.loads.length }],
     macs: 0,
   };
 }
