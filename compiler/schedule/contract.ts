@@ -427,8 +427,7 @@ type Result = (column: Expr, acc: Expr, l: Lane | undefined, out: Stmt[]) => voi
 function storeResults(t: Tile, out: Stmt[]): void {
   const { w, m, n } = t;
   const last = n.axes.at(-1);
-  const whole = last !== undefined && (w.flat.kernel.axes[last]?.size ?? 0) % 4 === 0;
-  forEachResult(t, whole && storesVectors(w.flat, last), out, (row, inRow) => {
+  forEachResult(t, storesVectors(w.flat, last), out, (row, inRow) => {
     const atRow = sidePoint(w, m, t.base, row, true, inRow);
     return (column, acc, l, inner) => {
       const single = sidePoint(w, n, atRow, column, true, inner);

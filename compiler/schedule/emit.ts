@@ -373,8 +373,9 @@ function noState(): Expr {
 
 // -------------------------------------------------------------------------------------------------------------- stores
 
-/** Whether the lanes of every store along `axis` are one vec4. */
-export function storesVectors(flat: Flat, axis: number): boolean {
+/** Whether four lanes along `axis` never cross its end and are one vec4 in every store. */
+export function storesVectors(flat: Flat, axis: number | undefined): boolean {
+  if (axis === undefined || (flat.kernel.axes[axis]?.size ?? 0) % 4 !== 0) return false;
   return flat.kernel.stores.every((s) => laneAccess(flat, s, axis) === "vector");
 }
 

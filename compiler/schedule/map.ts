@@ -9,7 +9,7 @@ import type { Expr, Stmt } from "../kernel/ir.ts";
 import { axisSizes } from "../loop/access.ts";
 import { product } from "../loop/layout.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
-import { bind, decode, emitStores, gridOf, type Point, writerFor } from "./emit.ts";
+import { bind, decode, emitStores, gridOf, type Point, storesVectors, writerFor } from "./emit.ts";
 import type { Flat } from "./flat.ts";
 import type { MapPlan } from "./plan.ts";
 
@@ -31,6 +31,7 @@ export function mapProgram(flat: Flat, plan: MapPlan, maxGroups: number): Dispat
   const inside: Stmt[] = [];
   const coords: (Expr | undefined)[] = [];
   const lanes = plan.vec === 4 ? axes.at(-1) : undefined;
+  if (plan.vec === 4 && !storesVectors(flat, lanes)) throw new Error(`internal: ${kernel.name} stores no vectors`);
   decode(w, mul(unit, int(plan.vec)), axes, coords, inside);
   const point: Point = lanes === undefined ? { coords, valid: TRUE } : { coords, valid: TRUE, lanes };
   emitStores(w, point, inside);

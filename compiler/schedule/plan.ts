@@ -2,8 +2,8 @@
  * Plans: how a kernel runs, as data.
  *
  * A plan says which invocation computes what; the generators (map.ts, reduce.ts, contract.ts) turn kernel and plan into
- * a program and decide nothing themselves. Any plan gives right results on any kernel of its schedule, only not equally
- * fast, which is what makes plans safe to search. `choosePlan` picks one by a closed formula; a tuner may time others.
+ * a program and decide nothing themselves. A plan gives right results or is refused, on any kernel of its schedule; plans
+ * differ in speed only, which is what makes them safe to search. `choosePlan` picks one by a closed formula; a tuner may time others.
  */
 import type { WebGPUCapability } from "../capability.ts";
 import { outputAxes, reductionAxes } from "../loop/access.ts";
@@ -14,7 +14,7 @@ import { storesVectors } from "./emit.ts";
 import { extentsOf, type Flat, laneAccess } from "./flat.ts";
 import { sideOf } from "./sides.ts";
 
-/** One invocation computes `vec` neighbours along the last axis. */
+/** One invocation computes `vec` neighbours along the last axis, which 4 needs to be stored as vectors. */
 export interface MapPlan {
   readonly schedule: "map";
   readonly vec: 1 | 4;
@@ -35,7 +35,7 @@ export interface ContractPlan {
   readonly schedule: "contract";
   /** BM, BN, BK: what a workgroup computes, and how much of K it takes at a time. */
   readonly tile: readonly [number, number, number];
-  /** TM, TN: what an invocation computes. They divide BM and BN; TN and BK are multiples of 4. */
+  /** TM, TN: what an invocation computes. They divide BM and BN; TN, BK and, with stage, TM are multiples of 4. */
   readonly thread: readonly [number, number];
   /** Whether tiles of both factors pass through workgroup memory, or each invocation reads for itself. */
   readonly stage: "workgroup" | "registers";
@@ -78,7 +78,7 @@ export function choosePlan(flat: Flat, capability: WebGPUCapability): Plan {
 
 /** Whether four neighbours along the last output axis can be stored as one, and how many loads profit. */
 function vectorises(flat: Flat, axis: number | undefined): boolean {
-  if (axis === undefined || (flat.kernel.axes[axis]?.size ?? 0) % 4 !== 0 || !storesVectors(flat, axis)) return false;
+  if (axis === undefined || !storesVectors(flat, axis)) return false;
   const loads = new Set(flat.kernel.loads.map((l) => laneAccess(flat, l, axis)));
   return !loads.has("gather") || loads.has("vector");
 }

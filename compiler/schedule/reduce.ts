@@ -39,6 +39,7 @@ import {
   gridOf,
   type Point,
   part,
+  storesVectors,
   type Writer,
   writerFor,
 } from "./emit.ts";
@@ -68,6 +69,7 @@ export function reduceProgram(flat: Flat, plan: ReducePlan, maxGroups: number): 
   const safe = exact ? unit : bind(w, "safe", minimum(unit, int(units - 1)), out);
   const coords: (Expr | undefined)[] = [];
   const lanes = plan.vec === 4 ? kept.at(-1) : undefined;
+  if (plan.vec === 4 && !storesVectors(flat, lanes)) throw new Error(`internal: ${kernel.name} stores no vectors`);
   decode(w, mul(safe, int(plan.vec)), kept, coords, out);
   const point: Point = lanes === undefined ? { coords, valid: TRUE } : { coords, valid: TRUE, lanes };
 

@@ -4,6 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WEBGPU_DEFAULT } from "../../compiler/capability.ts";
+import { constantOf } from "../../compiler/kernel/build.ts";
+import type { Expr } from "../../compiler/kernel/ir.ts";
 import { kernelClass } from "../../compiler/loop/contraction.ts";
 import { flatten } from "../../compiler/schedule/flat.ts";
 import { type ContractPlan, choosePlan, contractPlans, type Plan } from "../../compiler/schedule/plan.ts";
@@ -50,6 +52,7 @@ const CONTRACT_PLANS: readonly (Plan | undefined)[] = [
   contract([16, 8, 4], [4, 8], "workgroup", 3),
   contract([1, 16, 16], [1, 4], "registers", 2),
   contract([6, 8, 12], [2, 4], "registers"),
+  contract([16, 16, 8], [8, 8], "workgroup"),
 ];
 
 describe("contract", () => {
@@ -171,6 +174,16 @@ describe("map", () => {
   });
 });
 
+/** What integers are divided by anywhere in a piece of L3. */
+function divisors(part: unknown): number[] {
+  if (typeof part !== "object" || part === null) return [];
+  const own =
+    "op" in part && (part.op === "div" || part.op === "rem") && "right" in part
+      ? [constantOf(part.right as Expr) ?? 0]
+      : [];
+  return [...own, ...Object.values(part).flatMap(divisors)];
+}
+
 describe("plans", () => {
   const sizes: readonly (readonly [number, number, number])[] = [
     [401408, 64, 27],
@@ -194,9 +207,28 @@ describe("plans", () => {
       const chosen = choosePlan(flat, WEBGPU_DEFAULT);
       expect(plans).toContainEqual(chosen);
       expect(choosePlan(flatten(c.kernel, c.buffers), WEBGPU_DEFAULT)).toEqual(chosen);
-      for (const { program } of schedule(c, WEBGPU_DEFAULT, chosen).dispatches) await pipelineOf(validator, program);
+      for (const plan of plans) {
+        for (const { program } of schedule(c, WEBGPU_DEFAULT, plan).dispatches) await pipelineOf(validator, program);
+      }
     },
   );
+
+  test("no loop of a staged convolution divides", () => {
+    const c = conv({ n: 2, c: 64, h: 14, w: 14, o: 64, k: 3, stride: 1, pad: 1, dilation: 1, groups: 1 }, false);
+    const [dispatch] = schedule(c, WEBGPU_DEFAULT, contract([64, 64, 16], [4, 4], "workgroup")).dispatches;
+    const loops = (dispatch?.program.body ?? []).filter((s) => s.kind === "for");
+    expect(loops.map((s) => s.name)).toEqual(["kh"]);
+    // The right tile's rows are shuffled by quads: divisions by four, which are shifts.
+    expect(new Set(divisors(loops))).toEqual(new Set([4]));
+    expect(JSON.stringify(loops)).toContain('"kind":"barrier"');
+  });
+
+  test("a plan that a kernel cannot follow is refused", () => {
+    expect(() => schedule(pointwise(3, 5, 7), SOFTWARE, { schedule: "map", vec: 4, workgroup: 64 })).toThrow(/vectors/);
+    const odd = reduction("sum", 3, 9, 7);
+    expect(() => schedule(odd, SOFTWARE, { schedule: "reduce", vec: 4, outputs: 4, slices: 1 })).toThrow(/vectors/);
+    expect(() => schedule(odd, SOFTWARE, contract([8, 8, 8], [4, 4], "workgroup"))).toThrow(/no contraction/);
+  });
 
   test("a plan beyond the record is refused", () => {
     const c = matmul(1, 512, 512, 512, "nn");
