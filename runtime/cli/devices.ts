@@ -124,8 +124,14 @@ function mayHaveHardware(): boolean {
   );
 }
 
-/** Chooses the device for `--device`. @throws CommandError (exit 3) if the machine does not have it */
-export async function chooseTarget(device: DeviceName): Promise<Target> {
+/**
+ * Chooses the device for `--device`; `instead` says what to do where there is none.
+ * @throws CommandError (exit 3) if the machine does not have it
+ */
+export async function chooseTarget(
+  device: DeviceName,
+  instead: readonly string[] = ["`--device wasm` runs on the CPU"],
+): Promise<Target> {
   if (device === "interp") return { device, capability: WEBGPU_DEFAULT };
   if (device === "wasm" || (device === "auto" && !mayHaveHardware()))
     return { device: "wasm", capability: wasmCapability() };
@@ -135,7 +141,7 @@ export async function chooseTarget(device: DeviceName): Promise<Target> {
   }
   if (device === "auto") return { device: "wasm", capability: wasmCapability() };
   throw new CommandError(EXIT.machine, `this machine has no WebGPU adapter: ${reason ?? "none answered"}`, [
-    "`--device wasm` runs on the CPU",
+    ...instead,
     "`netc doctor` shows what this machine has",
   ]);
 }

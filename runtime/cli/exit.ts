@@ -19,6 +19,7 @@ export class CommandError extends Error {
 
 const MACHINE_CODES: Readonly<Record<string, string>> = {
   ENOSPC: "the disk is full",
+  EFBIG: "a file grew past the size that this process may write",
   EDQUOT: "the disk quota is used up",
   EROFS: "the file system is read-only",
   EMFILE: "too many files are open",
@@ -29,6 +30,9 @@ const USER_CODES: Readonly<Record<string, string>> = {
   EPERM: "permission denied",
   EISDIR: "it is a folder",
   ENOTDIR: "a part of the path is not a folder",
+  EEXIST: "a part of the path is a file",
+  ENAMETOOLONG: "the name is too long",
+  ELOOP: "its symbolic links lead in a circle",
 };
 
 /** The code of a system error (`ENOENT`), or undefined for anything else. */

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { DEVICE_NAMES } from "./devices.ts";
 import { CommandError, EXIT, type ExitCode, systemCode } from "./exit.ts";
+import { printJsonFailure } from "./json.ts";
 import { STAGES } from "./stages.ts";
 import { paint } from "./terminal.ts";
 
@@ -51,6 +52,48 @@ function packageVersion(): string {
   return "unknown";
 }
 
+const AFTER_HELP = `
+Exit codes: 0 fine, 1 the model or the data is wrong, 2 the command line is wrong
+(or there is none), 3 this machine cannot.
+
+With --json a command prints one value to standard output, whatever happens:
+  {"ok": true, "diagnostics": [warnings], "result": ...}
+  {"ok": false, "diagnostics": [errors]}`;
+
+const asJson = process.argv.includes("--json");
+
+/** commander's message in our form: names in backticks, help on a line of its own. */
+function usageError(text: string): string {
+  if (asJson) return "";
+  const { message, help } = usageMessage(text);
+  return drawn(message, help);
+}
+
+function usageMessage(text: string): { readonly message: string; readonly help: readonly string[] } {
+  const guess = /\(Did you mean (.*)\?\)/s.exec(text)?.[1];
+  const message = text
+    .replace(/\(Did you mean .*\?\)/s, "")
+    .replace(/^error: /, "")
+    .replace(/^option '([^']*)' argument '(.*)' is invalid\. /s, "`$1` cannot be `$2`: ")
+    .replace(/'([^']*)'/g, "`$1`")
+    .replace("Allowed choices are", "choose from")
+    .trim()
+    .replace(/\.$/, "");
+  const command = process.argv[2]?.startsWith("-") === false ? `${process.argv[2]} ` : "";
+  const known = /unknown command/.test(message) ? "" : command;
+  return {
+    message,
+    help: [
+      ...(guess === undefined ? [] : [`did you mean \`${guess}\`?`]),
+      `\`netc ${known}--help\` shows what there is`,
+    ],
+  };
+}
+
+function drawn(message: string, help: readonly string[]): string {
+  return `${paint("red", "error")}: ${message}\n${help.map((line) => `  ${paint("cyan", "help")}: ${line}\n`).join("")}`;
+}
+
 /** Runs the command line; resolves to the exit code. */
 async function main(argv: readonly string[]): Promise<ExitCode> {
   let exit: ExitCode = EXIT.ok;
@@ -59,10 +102,8 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     .description("Compiles neural networks written in .net files to WebGPU and WASM kernels, and runs them.")
     .version(packageVersion())
     .showSuggestionAfterError()
-    .addHelpText(
-      "after",
-      "\nExit codes: 0 fine, 1 the model or the data is wrong, 2 the command line is wrong, 3 this machine cannot.",
-    )
+    .addHelpText("after", AFTER_HELP)
+    .configureOutput({ outputError: (text, write) => write(usageError(text)) })
     .exitOverride();
 
   const sizes = (command: Command): Command =>
@@ -74,7 +115,8 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
       .addOption(
         new Option("--bind <name=size>", "fix another open size, for example H=224").argParser(bindings).default([]),
       );
-  const json = (command: Command): Command => command.option("--json", "print JSON");
+  const json = (command: Command): Command =>
+    command.option("--json", "print one JSON value: {ok, diagnostics, result}; result only if ok");
   const device = (command: Command): Command =>
     command.addOption(
       new Option("--device <name>", "where to run: auto is a hardware WebGPU adapter, else wasm")
@@ -192,20 +234,22 @@ process.stdout.on("error", (error) => {
 let code: ExitCode;
 try {
   code = await main(process.argv);
+  if (asJson && code !== EXIT.ok) printJsonFailure();
 } catch (error) {
   if (error instanceof CommanderError) {
     // commander has printed its message; help and version end with 0.
     code = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (asJson && code !== EXIT.ok) printJsonFailure(usageMessage(error.message));
   } else if (error instanceof CommandError) {
-    process.stderr.write(
-      `${paint("red", "error")}: ${error.message}\n${error.help.map((help) => `  ${paint("cyan", "help")}: ${help}\n`).join("")}`,
-    );
+    if (asJson) printJsonFailure(error);
+    else process.stderr.write(drawn(error.message, error.help));
     code = error.exit;
   } else {
     // A mistake of ours, never the user's: the stack is what a report needs.
     process.stderr.write(
       `${paint("red", "internal error")}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\nThis is a bug in netc. Please report it with the file and the command.\n`,
     );
+    if (asJson) printJsonFailure({ message: `internal error: ${String(error)}`, help: [] });
     code = EXIT.machine;
   }
 }

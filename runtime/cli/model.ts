@@ -4,21 +4,23 @@
 import type { Staged } from "../../compiler/compile.ts";
 import { elaborate } from "../../compiler/elaborate/elaborate.ts";
 import type { Model } from "../../compiler/model.ts";
+import { freeNames } from "../../compiler/size.ts";
 import { type Diagnostic, hasErrors } from "../../grammar/diagnostic.ts";
 import { ansiStyle, diagnosticToJson, renderDiagnostics } from "../../grammar/render.ts";
+import { CommandError, EXIT } from "./exit.ts";
+import { collect } from "./json.ts";
 import type { Entry } from "./sources.ts";
 import { hasColour } from "./terminal.ts";
 
 export interface ReportOptions {
-  /** Print one JSON object a line to standard output instead of pictures to standard error. */
+  /** Keep diagnostics for the JSON that the command prints, instead of drawing them on standard error. */
   readonly json: boolean;
 }
 
 /** Prints diagnostics; true if one of them is an error. */
 export function report(diagnostics: readonly Diagnostic[], { json }: ReportOptions): boolean {
   if (diagnostics.length > 0) {
-    if (json)
-      for (const diagnostic of diagnostics) process.stdout.write(`${JSON.stringify(diagnosticToJson(diagnostic))}\n`);
+    if (json) for (const diagnostic of diagnostics) collect(diagnosticToJson(diagnostic));
     else
       process.stderr.write(
         `${renderDiagnostics(diagnostics, hasColour(process.stderr) ? { style: ansiStyle } : {})}\n`,
@@ -27,7 +29,10 @@ export function report(diagnostics: readonly Diagnostic[], { json }: ReportOptio
   return hasErrors(diagnostics);
 }
 
-/** Elaborates and checks an entry; undefined after printing what is wrong with it. */
+/**
+ * Elaborates and checks an entry; undefined after printing what is wrong with it.
+ * @throws CommandError (exit 1) for a text without a model: a library, or nothing at all
+ */
 export function elaborateEntry(
   entry: Entry,
   options: { readonly model: string | undefined; readonly bind: ReadonlyMap<string, number> } & ReportOptions,
@@ -36,7 +41,14 @@ export function elaborateEntry(
     bind: options.bind,
     ...(options.model === undefined ? {} : { model: options.model }),
   });
-  return report(diagnostics, options) ? undefined : model;
+  if (report(diagnostics, options)) return undefined;
+  if (model === undefined) {
+    const empty = entry.source.text.trim() === "";
+    throw new CommandError(EXIT.wrong, `\`${entry.source.path}\` ${empty ? "is empty" : "defines no model"}`, [
+      "a model is a line such as `VGG16 ×2 with STIA at conv3, conv4`, or `model Name(x: f32[N, 3, 224, 224]) = …`",
+    ]);
+  }
+  return model;
 }
 
 /** The result of a stage; undefined after printing why there is none. */
@@ -46,10 +58,20 @@ export function stage<T>(staged: Staged<T>, options: ReportOptions): T | undefin
   return undefined;
 }
 
-/** Sizes from `--batch` and `--bind`. */
-export function sizesOf(options: {
-  readonly batch?: number;
-  readonly bind?: readonly (readonly [string, number])[];
-}): ReadonlyMap<string, number> {
+/**
+ * Sizes from `--batch` and `--bind`.
+ * @throws CommandError (exit 2) for a name that `model` does not leave open: it would change nothing
+ */
+export function sizesOf(
+  model: Model,
+  options: { readonly batch?: number; readonly bind?: readonly (readonly [string, number])[] },
+): ReadonlyMap<string, number> {
+  const open = new Set(model.graph.inputs.flatMap((node) => node.shape.flatMap((size) => [...freeNames(size)])));
+  const unknown = options.bind?.find(([name]) => !open.has(name))?.[0];
+  if (unknown !== undefined) {
+    throw new CommandError(EXIT.usage, `\`--bind ${unknown}=…\`: \`${model.name}\` has no open size \`${unknown}\``, [
+      `its open sizes: ${[...open].map((name) => (name === "N" ? "N (the batch, by `--batch`)" : name)).join(", ") || "none"}`,
+    ]);
+  }
   return new Map<string, number>([["N", options.batch ?? 1], ...(options.bind ?? [])]);
 }

@@ -16,9 +16,14 @@ export function engineFailure(error: EngineError): CommandError {
     case "limit": {
       const inBytes = /bytes|memory|size/i.test(problem.what);
       const amount = (value: number): string => (inBytes ? `${value} bytes (${bytes(value)})` : String(value));
+      const memory = /^bytes of (.*)$/.exec(problem.what)?.[1];
+      const needed =
+        memory === undefined
+          ? `${problem.what}: ${amount(problem.need)} needed`
+          : `${amount(problem.need)} of ${memory} needed`;
       return new CommandError(
         EXIT.machine,
-        `this does not fit: ${problem.what}: ${amount(problem.need)} needed, ${amount(problem.have)} available`,
+        `this does not fit: ${needed}${problem.have > 0 ? `, ${amount(problem.have)} available` : ""}`,
         ["a smaller batch, smaller inputs or fewer parameters", "`netc doctor` shows what this machine has"],
       );
     }

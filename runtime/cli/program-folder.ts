@@ -3,17 +3,21 @@
  * an interruption leaves what was there before. A folder that is not ours, or holds files that are not ours, is refused.
  */
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import type { Program } from "../../compiler/program.ts";
 import { decodeProgram, encodeProgram, MANIFEST } from "../engine/program-file.ts";
 import { CommandError, EXIT, systemCode, systemError } from "./exit.ts";
@@ -32,20 +36,33 @@ function listFiles(folder: string): string[] {
 /** The list of its own files that every program folder carries. */
 const INDEX = ".netc-files";
 
-/** Refuses a destination that we must not replace. */
-function checkDestination(folder: string, shown: string): void {
-  if (!existsSync(folder)) return;
-  if (!lstatSync(folder).isDirectory())
-    throw new CommandError(EXIT.wrong, `\`${shown}\` exists and is not a folder`, [
-      "choose another place with `-o FOLDER`",
-    ]);
-  const files = listFiles(folder);
-  if (files.length === 0) return;
-  if (!files.includes(INDEX)) {
-    throw new CommandError(EXIT.wrong, `\`${shown}\` exists and was not written by netc: it is left as it is`, [
-      "choose another folder with `-o FOLDER`",
-    ]);
+/**
+ * The folder that `shown` names, through symbolic links.
+ * @throws CommandError (exit 1) for a destination that we must not replace
+ */
+export function checkDestination(shown: string): string {
+  try {
+    return replaceable(shown);
+  } catch (error) {
+    throw error instanceof CommandError ? error : systemError(`write \`${shown}\``, error);
   }
+}
+
+function replaceable(shown: string): string {
+  const other = ["choose another folder with `-o FOLDER`"];
+  if (shown === "") throw new CommandError(EXIT.usage, "`-o` names no folder", ["for example `-o out`"]);
+  if (!existsSync(shown)) return resolve(shown);
+  const folder = realpathSync(shown);
+  if (!statSync(folder).isDirectory())
+    throw new CommandError(EXIT.wrong, `\`${shown}\` exists and is not a folder`, other);
+  if (`${process.cwd()}${sep}`.startsWith(folder.endsWith(sep) ? folder : folder + sep))
+    throw new CommandError(EXIT.wrong, `\`${shown}\` holds the folder you are in: it is left as it is`, other);
+  const entries = readdirSync(folder);
+  if (entries.length === 0) return folder;
+  if (!entries.includes(INDEX)) {
+    throw new CommandError(EXIT.wrong, `\`${shown}\` exists and was not written by netc: it is left as it is`, other);
+  }
+  const files = listFiles(folder);
   const ours = new Set(readFileSync(join(folder, INDEX), "utf8").split("\n"));
   const foreign = files.filter((file) => file !== INDEX && !ours.has(file));
   if (foreign.length > 0) {
@@ -59,6 +76,24 @@ function checkDestination(folder: string, shown: string): void {
       ["move them away, or choose another folder with `-o FOLDER`"],
     );
   }
+  return folder;
+}
+
+/** Moves `fresh` to `folder` and removes what was there; if that fails, what was there is put back. */
+function exchange(fresh: string, folder: string): void {
+  if (!existsSync(folder)) {
+    renameSync(fresh, folder);
+    return;
+  }
+  const previous = `${fresh}-previous`;
+  renameSync(folder, previous);
+  try {
+    renameSync(fresh, folder);
+  } catch (error) {
+    renameSync(previous, folder);
+    throw error;
+  }
+  rmSync(previous, { recursive: true });
 }
 
 /** Something to put into the folder beside the program itself. */
@@ -79,13 +114,21 @@ export async function writeProgramFolder(
   extras: readonly ExtraFile[] = [],
   weightsFile?: string,
 ): Promise<readonly string[]> {
-  const folder = resolve(destination);
-  checkDestination(folder, destination);
+  const folder = checkDestination(destination);
   let temporary: string | undefined;
+  const cleanUp = (): void => {
+    if (temporary !== undefined) rmSync(temporary, { recursive: true, force: true });
+  };
+  const interrupted = (): void => {
+    cleanUp();
+    process.exit(EXIT.machine);
+  };
+  process.once("SIGINT", interrupted).once("SIGTERM", interrupted);
   try {
     mkdirSync(dirname(folder), { recursive: true });
-    temporary = join(dirname(folder), `.${basename(folder)}-${process.pid}`);
-    mkdirSync(temporary);
+    temporary = mkdtempSync(join(dirname(folder), `.${basename(folder)}-`));
+    // A folder made for one person only is not what `mkdir` gives.
+    chmodSync(temporary, 0o777 & ~process.umask());
     let weights: Program["weights"];
     for (const { name, contents } of extras) {
       const path = join(temporary, name);
@@ -98,15 +141,13 @@ export async function writeProgramFolder(
     for (const [name, contents] of files) writeFileSync(join(temporary, name), contents);
     const names = [...files.keys(), ...extras.map((extra) => extra.name)].sort();
     writeFileSync(join(temporary, INDEX), names.join("\n"));
-    const previous = `${temporary}-previous`;
-    const replaces = existsSync(folder);
-    if (replaces) renameSync(folder, previous);
-    renameSync(temporary, folder);
-    if (replaces) rmSync(previous, { recursive: true });
+    exchange(temporary, folder);
     return names;
   } catch (error) {
-    if (temporary !== undefined) rmSync(temporary, { recursive: true, force: true });
+    cleanUp();
     throw error instanceof CommandError ? error : systemError(`write \`${destination}\``, error);
+  } finally {
+    process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
   }
 }
 
@@ -135,7 +176,16 @@ export async function readProgramFolder(folder: string): Promise<Program> {
   return result.program;
 }
 
-/** True if `path` is a folder with a program's manifest in it, or the manifest itself. */
-export function isProgramFolder(path: string): boolean {
-  return existsSync(join(path, MANIFEST));
+/**
+ * The program folder that `path` names, by itself or by its manifest; undefined if it names something else.
+ * @throws CommandError (exit 1) for a folder without a manifest
+ */
+export function programFolderOf(path: string): string | undefined {
+  if (path === "-" || !existsSync(path)) return undefined;
+  if (basename(path) === MANIFEST) return dirname(path);
+  if (!statSync(path).isDirectory()) return undefined;
+  if (existsSync(join(path, MANIFEST))) return path;
+  throw new CommandError(EXIT.wrong, `\`${path}\` is no compiled program: there is no ${MANIFEST} in it`, [
+    "give a .net file, or a folder that `netc compile` wrote",
+  ]);
 }

@@ -22,11 +22,6 @@ export function print(line = ""): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** A value as JSON to standard output. */
-export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
-}
-
 /** `138357544` as `138,357,544`. */
 export function grouped(value: number): string {
   return Math.round(value).toLocaleString("en-US");

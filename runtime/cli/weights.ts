@@ -21,7 +21,14 @@ import { CommandError, EXIT, systemError } from "./exit.ts";
 function fileReader(path: string): { readonly read: ReadBytes; readonly size: number } {
   try {
     const descriptor = openSync(path, "r");
-    const { size } = fstatSync(descriptor);
+    const stat = fstatSync(descriptor);
+    if (!stat.isFile()) {
+      closeSync(descriptor);
+      throw new CommandError(EXIT.wrong, `cannot read the weights \`${path}\`: it is not a file`, [
+        "give a .safetensors file",
+      ]);
+    }
+    const { size } = stat;
     return {
       size,
       read: async (offset, length) => {
@@ -36,7 +43,7 @@ function fileReader(path: string): { readonly read: ReadBytes; readonly size: nu
       },
     };
   } catch (error) {
-    throw systemError(`read the weights \`${path}\``, error);
+    throw error instanceof CommandError ? error : systemError(`read the weights \`${path}\``, error);
   }
 }
 

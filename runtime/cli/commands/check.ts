@@ -5,9 +5,10 @@
 import { costOf } from "../../../compiler/graph/cost.ts";
 import { showShape, showSize } from "../../../compiler/size.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
+import { printJson } from "../json.ts";
 import { elaborateEntry } from "../model.ts";
 import { openEntry } from "../sources.ts";
-import { grouped, paint, print, printJson } from "../terminal.ts";
+import { grouped, paint, print } from "../terminal.ts";
 
 export async function check(
   file: string,

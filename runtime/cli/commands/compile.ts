@@ -6,10 +6,11 @@ import type { Model } from "../../../compiler/model.ts";
 import type { Program, Upload } from "../../../compiler/program.ts";
 import { targetRecord } from "../devices.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
+import { printJson } from "../json.ts";
 import { elaborateEntry, report, sizesOf, stage } from "../model.ts";
-import { type ExtraFile, writeProgramFolder } from "../program-folder.ts";
+import { checkDestination, type ExtraFile, writeProgramFolder } from "../program-folder.ts";
 import { openEntry } from "../sources.ts";
-import { bytes, grouped, paint, print, printJson } from "../terminal.ts";
+import { bytes, grouped, paint, print } from "../terminal.ts";
 import { openWeights, type Weights, writeWeights } from "../weights.ts";
 
 export interface CompileCommandOptions {
@@ -67,10 +68,11 @@ async function extraFiles(
 
 export async function compileCommand(file: string, options: CompileCommandOptions): Promise<ExitCode> {
   const reporting = { json: options.json === true };
+  checkDestination(options.output);
   const entry = openEntry(file);
   const model = elaborateEntry(entry, { model: options.model, bind: new Map(), ...reporting });
   if (model === undefined) return EXIT.wrong;
-  const sizes = sizesOf(options);
+  const sizes = sizesOf(model, options);
   const bound = stage(bindModel(model, sizes), reporting);
   if (bound === undefined) return EXIT.wrong;
   const weights = await openWeights(bound, options.weights, options.skip, options.seed);

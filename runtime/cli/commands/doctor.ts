@@ -5,7 +5,8 @@ import { spawnSync } from "node:child_process";
 import { availableParallelism, totalmem } from "node:os";
 import { type AdapterReport, probeWebGPU } from "../devices.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
-import { bytes, grouped, paint, print, printJson, table } from "../terminal.ts";
+import { printJson } from "../json.ts";
+import { bytes, grouped, paint, print, table } from "../terminal.ts";
 
 interface Decoder {
   readonly name: string;

@@ -12,10 +12,11 @@ import { showShape } from "../../../compiler/size.ts";
 import { torchvisionName } from "../../../compiler/weights/map.ts";
 import { targetRecord } from "../devices.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
+import { printJson } from "../json.ts";
 import { elaborateEntry, type ReportOptions, sizesOf, stage } from "../model.ts";
 import { openEntry } from "../sources.ts";
 import type { Stage } from "../stages.ts";
-import { bytes, grouped, print, printJson, table } from "../terminal.ts";
+import { bytes, grouped, print, table } from "../terminal.ts";
 
 export interface InspectOptions {
   readonly stage: Stage;
@@ -184,7 +185,7 @@ async function showKernels(model: Model, options: InspectOptions, reporting: Rep
       "leave `--target wasm` out, or look at `--stage plan`",
     ]);
   const program = stage(
-    compile(model, { target: await targetRecord(options.target), sizes: sizesOf(options), seed: 0 }),
+    compile(model, { target: await targetRecord(options.target), sizes: sizesOf(model, options), seed: 0 }),
     reporting,
   );
   if (program === undefined) return false;
@@ -205,7 +206,7 @@ export async function inspect(file: string, options: InspectOptions): Promise<Ex
   const entry = openEntry(file);
   const checked = elaborateEntry(entry, { model: options.model, bind: new Map(), ...reporting });
   if (checked === undefined) return EXIT.wrong;
-  const model = stage(bindModel(checked, sizesOf(options)), reporting);
+  const model = stage(bindModel(checked, sizesOf(checked, options)), reporting);
   if (model === undefined) return EXIT.wrong;
   if (options.at !== undefined && !model.graph.nodes.some(({ layer }) => inside(layer, options.at))) {
     throw new CommandError(EXIT.wrong, `\`${model.name}\` has no position \`${options.at}\``, [

@@ -2,19 +2,20 @@
  * `netc predict`: a model on the frames and the optical flow of a clip, from source or compiled, to a table of classes.
  */
 import { join } from "node:path";
-import { Listr } from "listr2";
+import { Listr, ListrLogger, ListrLogLevels, type LoggerFieldOptions } from "listr2";
 import { bindModel, compile, lowerModel } from "../../../compiler/compile.ts";
 import type { Program } from "../../../compiler/program.ts";
 import { type Clip, type ClipReport, loadClip } from "../../data/clip.ts";
 import { EngineError, type Runner } from "../../engine/runner.ts";
 import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
+import { printJson } from "../json.ts";
 import { elaborateEntry, report, sizesOf, stage } from "../model.ts";
 import { engineFailure, openRunner } from "../open.ts";
 import { openOracle } from "../oracle.ts";
-import { isProgramFolder, readProgramFolder } from "../program-folder.ts";
+import { programFolderOf, readProgramFolder } from "../program-folder.ts";
 import { openEntry } from "../sources.ts";
-import { grouped, paint, print, printJson, table } from "../terminal.ts";
+import { grouped, paint, print, table } from "../terminal.ts";
 import { openWeights, programWeights, type Weights } from "../weights.ts";
 
 export interface PredictOptions {
@@ -56,7 +57,7 @@ async function jobFromSource(file: string, options: PredictOptions): Promise<Job
   const model = elaborateEntry(entry, { model: options.model, bind: new Map(), ...reporting });
   if (model === undefined) return undefined;
   const target = await chooseTarget(options.device);
-  const sizes = sizesOf(options);
+  const sizes = sizesOf(model, options);
   const bound = stage(bindModel(model, sizes), reporting);
   if (bound === undefined) return undefined;
   const weights = await openWeights(bound, options.weights, options.skip, options.seed);
@@ -79,17 +80,27 @@ async function jobFromFolder(folder: string, options: PredictOptions): Promise<J
       "give `--weights` to `netc compile`, or predict from the .net file",
     ]);
   }
+  if (options.device === "interp") {
+    throw new CommandError(EXIT.usage, "`--device interp` takes a .net file: a compiled program has no loop nests", [
+      "netc predict MODEL.net CLIP --device interp",
+    ]);
+  }
+  if (options.bind.length > 0 || options.model !== undefined) {
+    throw new CommandError(EXIT.usage, "a compiled program is one model with fixed sizes", [
+      "give `--model` and `--bind` to `netc compile`",
+    ]);
+  }
   const program = await readProgramFolder(folder);
   const wanted: DeviceName = options.device === "auto" ? program.target.kind : options.device;
   if (wanted !== program.target.kind) {
     throw new CommandError(
       EXIT.usage,
-      `\`${folder}\` was compiled for ${program.target.kind}, and \`--device ${options.device}\` is something else`,
-      [`netc compile … --target ${wanted === "wasm" ? "wasm" : "webgpu-default"}`],
+      `\`${folder}\` was compiled for ${program.target.kind}, not for \`--device ${options.device}\``,
+      [`compile it for this device: \`netc compile … --target ${wanted === "wasm" ? "wasm" : "webgpu-default"}\``],
     );
   }
-  const target = await chooseTarget(wanted);
-  if (target.device === "interp") throw new CommandError(EXIT.usage, "`--device interp` takes a .net file");
+  const target = await chooseTarget(wanted, ["compile it for the CPU: `netc compile … --target wasm`"]);
+  if (target.device === "interp") throw new Error("internal: a compiled program names no device");
   const open = (): Promise<Runner> => openRunner(program, target satisfies Target);
   const file = program.weights === undefined ? undefined : join(folder, program.weights.file);
   return { program, weights: await programWeights(file, program.seed), open, numbers: weightCount(program) };
@@ -133,6 +144,13 @@ function progress(task: { output: string }, text: string): void {
   if (process.stdout.isTTY) task.output = text;
 }
 
+/** Plain lines for a log. A failed task says only that it failed: main.ts prints why, with its help. */
+class TaskLog extends ListrLogger<ListrLogLevels> {
+  override log(level: ListrLogLevels, message: string | unknown[], options?: LoggerFieldOptions): void {
+    super.log(level, message, level === ListrLogLevels.FAILED ? {} : options);
+  }
+}
+
 /** The work as a list of tasks: a live list in a terminal, plain lines elsewhere, nothing with `--json`. */
 function tasks(job: Job, clipPath: string, quiet: boolean): Listr<Context> {
   const list = new Listr<Context>(
@@ -144,8 +162,10 @@ function tasks(job: Job, clipPath: string, quiet: boolean): Listr<Context> {
           const clip = await loadClip(clipPath, job.program.inputs, (part, done, total) => {
             progress(task, `${part === "frames" ? "frames" : "optical flow"} ${done} of ${total}`);
           });
-          if (clip.kind !== "clip")
-            throw new CommandError(EXIT.wrong, `\`${clip.path}\`: ${clip.message}`, [clip.help]);
+          if (clip.kind !== "clip") {
+            const at = clip.kind === "input" ? job.program.name : clip.path;
+            throw new CommandError(EXIT.wrong, `\`${at}\`: ${clip.message}`, [clip.help]);
+          }
           context.clip = clip;
           task.title = `${title}: ${describeClip(clip.report)}`;
         },
@@ -178,7 +198,13 @@ function tasks(job: Job, clipPath: string, quiet: boolean): Listr<Context> {
         },
       },
     ],
-    { silentRendererCondition: quiet, fallbackRenderer: "simple" },
+    {
+      silentRendererCondition: quiet,
+      fallbackRenderer: "simple",
+      // The error is printed once, with its help, by main.ts.
+      rendererOptions: { showErrorMessage: false },
+      fallbackRendererOptions: { logger: new TaskLog({ useIcons: true, toStderr: [ListrLogLevels.FAILED] }) },
+    },
   );
   return list;
 }
@@ -193,9 +219,8 @@ const BAR = 24;
 
 /** Runs a model on a clip. */
 export async function predict(modelPath: string, clipPath: string, options: PredictOptions): Promise<ExitCode> {
-  const job = isProgramFolder(modelPath)
-    ? await jobFromFolder(modelPath, options)
-    : await jobFromSource(modelPath, options);
+  const folder = programFolderOf(modelPath);
+  const job = folder === undefined ? await jobFromSource(modelPath, options) : await jobFromFolder(folder, options);
   if (job === undefined) return EXIT.wrong;
   const context: Context = {};
   try {
