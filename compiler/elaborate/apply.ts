@@ -115,7 +115,9 @@ export function applyLayer(layer: Layer, inputs: readonly Value[], context: Cont
         : callOp(layer.op, args, { context, node });
     }
     case "fan":
-      return tuple(layer.members.flatMap((member) => lanes(applyLayer(member, inputs, context, node))));
+      return tuple(
+        layer.members.flatMap((member) => lanes(applyLayer(member, inputs, context, placeIn(member, context) ?? node))),
+      );
     case "streams":
       return applyStreams(layer, inputs, context, node);
     case "slice":
@@ -125,6 +127,14 @@ export function applyLayer(layer: Layer, inputs: readonly Value[], context: Cont
     default:
       return layer satisfies never;
   }
+}
+
+/** Where a member of a list is written, if it is a block of its own in the same file. */
+function placeIn(member: Layer, context: Context): Node | undefined {
+  if (member.form === "named") return placeIn(member.inner, context);
+  return member.form === "block" && member.at.source === context.module.source
+    ? { start: member.at.start, end: member.at.end }
+    : undefined;
 }
 
 /** Streams in the middle of a pipeline: the i-th layer takes the i-th value. */

@@ -101,7 +101,7 @@ function compare(op: Comparison, a: Value, b: Value, expr: Binary, context: Cont
 }
 
 /** Equality of values; undefined where it depends on open sizes. */
-export function same(a: Value, b: Value): boolean | undefined {
+function same(a: Value, b: Value): boolean | undefined {
   if (isSize(a) && isSize(b)) {
     if (equal(sizeOf(a), sizeOf(b))) return true;
     const { low, high } = bounds(sub(sizeOf(a), sizeOf(b)));

@@ -114,7 +114,10 @@ export function applyBlock(
     owner: instance,
     origin: {
       span: spanOf(context, node),
-      note: `in this use of \`${name}\`${given.length === 0 ? "" : `, with ${given.join(", ")}`}`,
+      // The model itself is not a use of anything.
+      ...(context.depth === 0
+        ? {}
+        : { note: `in this use of \`${name}\`${given.length === 0 ? "" : `, with ${given.join(", ")}`}` }),
       ...(context.origin === undefined ? {} : { parent: context.origin }),
     },
   };
@@ -369,6 +372,7 @@ export function sidesOf(test: Expr, context: Context): readonly string[] {
   const side = (expr: Expr): string | undefined => {
     const value = attempt(() => evaluate(expr, context));
     if (value === undefined) return undefined;
+    if (expr.kind === "Number" || expr.kind === "List") return undefined;
     const text = showValue(value);
     return text === textOf(context, expr) ? undefined : `${textOf(context, expr)} is ${text}`;
   };
@@ -378,8 +382,7 @@ export function sidesOf(test: Expr, context: Context): readonly string[] {
 function showValue(value: Value): string {
   if (isSequence(value) && value.items.every(isSize))
     return showShape(value.items.map((item) => (typeof item === "number" ? item : item.size)));
-  if (typeof value === "number")
-    return value >= 10_000 ? `${value} (${value.toLocaleString("en-US").replaceAll(",", " ")})` : String(value);
+  if (typeof value === "number") return value.toLocaleString("en-US").replaceAll(",", "_");
   return describe(value);
 }
 

@@ -476,8 +476,8 @@ function crossed(build: Build, cycle: readonly Draft[]): never {
   report(
     build.program.reports,
     diagnostic("E0507", "these grafts wait for each other", first.at, {
-      label: `\`${first.label}\` waits for what comes after the other`,
-      secondary: others.map((graft) => ({ span: graft.at, text: `\`${graft.label}\` waits for the first` })),
+      label: "this one waits for what comes after the other",
+      secondary: others.map((graft) => ({ span: graft.at, text: `and \`${graft.label}\` waits for the first` })),
       helps: ["join the streams in the order of their depth"],
     }),
   );

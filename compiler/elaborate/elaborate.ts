@@ -44,13 +44,14 @@ const MOST_ERRORS = 5;
  */
 export function elaborate(source: Source, resolve: Resolve, options: ElaborateOptions = {}): Elaboration {
   const reports = newReports();
-  const program: Program = { core: CORE, root: source, resolve, reports, modules: new Map(), loading: [] };
+  const directory = options.root === undefined ? "" : `${options.root.replace(/\/+$/, "")}/`;
+  const program: Program = { core: CORE, root: source, directory, resolve, reports, modules: new Map(), loading: [] };
   let model: Model | undefined;
   try {
     const module = loadModule(program, source);
-    const recursive = checkNames(program);
+    const hopeless = checkNames(program);
     const bind = options.bind ?? new Map<string, number>();
-    const target = recursive ? undefined : chooseModel(program, module, options.model);
+    const target = hopeless ? undefined : chooseModel(program, module, options.model);
     const made = target === undefined ? undefined : attempt(() => makeTarget(program, module, target, bind));
     if (!hasErrors(reports.diagnostics)) runAsserts(program, module, bind);
     if (made !== undefined && !hasErrors(reports.diagnostics)) model = finishModel(made, module, program);

@@ -14,7 +14,7 @@ import { callOp, instantiate, namedBlock } from "./calls.ts";
 import { attempt, fail, placeOf, silent, spanOf, textOf } from "./failure.ts";
 import { compose } from "./layers.ts";
 import { evaluateLoop, evaluateTap, fillIn, pathText } from "./loops.ts";
-import { type Binding, findBinding, visibleNames } from "./modules.ts";
+import { type Binding, exportedNames, findBinding, visibleNames } from "./modules.ts";
 import { evaluateArgs } from "./parameters.ts";
 import { describe, isTensorType, signatureOf } from "./types.ts";
 import {
@@ -157,7 +157,7 @@ function valueOfBinding(binding: Binding, context: Context): Value {
       return fail(
         { ...context, module: cell.module, origin: undefined },
         "E0205",
-        "this constant is defined by itself",
+        "this constant needs its own value",
         cell.at,
       );
     case "expression": {
@@ -172,7 +172,8 @@ function valueOfBinding(binding: Binding, context: Context): Value {
         visits: new Map(),
         origin: undefined,
       };
-      const value = attempt(() => namedBlock(evaluate(expr, inside), inside, expr)) ?? undefined;
+      // `none` is a value too, so that only `undefined` means that it failed.
+      const value = attempt(() => namedBlock(evaluate(expr, inside), inside, expr));
       cell.state = { kind: "value", value: value === undefined ? UNKNOWN : value };
       return cell.state.value;
     }
@@ -226,8 +227,11 @@ function evaluateField(expr: Field, context: Context): Value {
   const of = evaluate(expr.of, context);
   if (isCompound(of) && of.kind === "namespace") {
     const binding = of.module.names.get(expr.name.name);
-    if (binding !== undefined && !binding.private) return valueOfBinding(binding, context);
-    const near = suggest(expr.name.name, [...of.module.names.keys()]);
+    if (binding !== undefined && !binding.private) {
+      const value = valueOfBinding(binding, context);
+      return isCompound(value) && value.kind === "unknown" ? silent() : value;
+    }
+    const near = suggest(expr.name.name, exportedNames(of.module));
     return fail(context, "E0201", `\`${of.module.source.path}\` has no \`${expr.name.name}\``, expr.name, {
       label: "not found",
       helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
@@ -412,7 +416,7 @@ function callOfTensor(expr: Call, context: Context): never {
   const item = context.module.file.items.find((i) => i.start <= expr.start && expr.start < i.end);
   const owner = item?.kind === "Callable" ? `\`${item.name.name}\`` : "the block";
   return fail(context, "E0105", "`(` on a new line continues the line before", expr.open, {
-    label: `this is read as a call: \`${textOf(context, expr)}\``,
+    label: `this is read as a call: \`${name}${textOf(context, { start: expr.open.start, end: expr.end })}\``,
     secondary: [{ span: spanOf(context, expr.callee), text: `\`${name}\` is a tensor, it cannot be called` }],
     helps: [
       {

@@ -96,7 +96,7 @@ function put(
   if (unit === undefined)
     return fail(context, "E0402", `\`with\` needs a unit, this is ${describe(made)}`, clause.unit);
   const olds = places.map((place) => valueAt(place, before, target, context));
-  if (olds.length > 1) sameShapes(unit, olds, clause, target, context, streams);
+  if (olds.length > 1) sameShapes(unit, olds, target, context, streams);
   const named = nameUnit(unit, scope, label, many, target, context);
   const first = build.drafts.length;
   const origin = {
@@ -111,7 +111,8 @@ function put(
     if (now === undefined || news.length !== olds.length || !sameType(old, now))
       changedShape(clause, unit, olds, news, target, context);
   }
-  build.grafts.push({ at: target.at, label: target.label, first, end: build.drafts.length });
+  const written = target.at.source.text.slice(target.at.start, target.at.end);
+  build.grafts.push({ at: target.at, label: written, first, end: build.drafts.length });
   replace(context, places, olds, news, before, start, first, streams);
 }
 
@@ -239,7 +240,6 @@ function oneStreamOnly(
 function sameShapes(
   unit: Layer,
   olds: readonly Draft[],
-  clause: With,
   target: Target,
   context: Context,
   streams: readonly Stream[],
@@ -265,9 +265,7 @@ function sameShapes(
       notes: [
         `\`${titleOf(unit)}\` takes ${inputs.map((param) => param.name.name).join(" and ")} of one shape ${[...types][0]}`,
       ],
-      helps: [
-        `give the streams the same sizes, or join them where these meet: \`with ${textOf(context, clause.unit)} at (${names.map((name) => `${name}.…`).join(", ")})\``,
-      ],
+      helps: ["give the streams inputs of the same sizes with `over`, or join them at places where their sizes meet"],
     },
   );
 }

@@ -36,7 +36,7 @@ export function addTap(layer: Layer, name: string, at: Span): Layer {
 }
 
 /** A copy with weights of its own. What was one instance inside stays one instance inside the copy. */
-export function renew(layer: Layer, context: Context, node: Node, copies: Map<Instance, Instance> = new Map()): Layer {
+function renew(layer: Layer, context: Context, node: Node, copies: Map<Instance, Instance> = new Map()): Layer {
   const fresh = (instance: Instance): Instance => {
     const copy = copies.get(instance) ?? instanceFor(context, node);
     copies.set(instance, copy);

@@ -18,6 +18,8 @@ import { UNKNOWN, type Value } from "./values.ts";
 export interface Program {
   readonly core: Core;
   readonly root: Source;
+  /** The project's directory with its last slash, or nothing: left out where messages name files. */
+  readonly directory: string;
   readonly resolve: Resolve;
   readonly reports: Reports;
   /** By path. */
@@ -220,7 +222,10 @@ function importedModule(program: Program, module: Module, path: StringLit): Modu
   }
   const cycle = program.loading.indexOf(found.path);
   if (cycle >= 0) {
-    const names = [...program.loading.slice(cycle), found.path].map((name) => `\`${name}\``);
+    const { directory } = program;
+    const shown = (path: string): string =>
+      directory !== "" && path.startsWith(directory) ? path.slice(directory.length) : path;
+    const names = [...program.loading.slice(cycle), found.path].map((name) => `\`${shown(name)}\``);
     report(
       program.reports,
       diagnostic(
@@ -267,9 +272,4 @@ export function findBinding(module: Module, name: string): Binding | undefined {
 /** Every name that can be written in `module`, for suggestions. */
 export function visibleNames(module: Module): readonly string[] {
   return [...module.names.keys(), ...module.prelude.flatMap(exportedNames)];
-}
-
-/** The item of a file that a node lies in. */
-export function itemAt(file: File, node: Node): Item | undefined {
-  return file.items.find((item) => item.start <= node.start && node.start < item.end);
 }

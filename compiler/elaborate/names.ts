@@ -37,9 +37,12 @@ const TYPE_NAMES: readonly string[] = [
 /** Stands for a parameter of type `block` in the tables of names. */
 const A_LAYER: Value = { kind: "layer", form: "fan", members: [] };
 
-/** Checks every file of the project that was loaded. True if some block uses itself, so that nothing can be made. */
+/**
+ * Checks every file of the project that was loaded. True if nothing can be made of it: a block uses itself, or a type is
+ * unknown, so that inputs cannot be told from parameters.
+ */
 export function checkNames(program: Program): boolean {
-  let recursive = false;
+  let hopeless = false;
   for (const module of program.modules.values()) {
     if (isLibrary(module.source) && module.source !== program.root) continue;
     const context = topContext(newBuild(program, new Map()), module);
@@ -47,17 +50,20 @@ export function checkNames(program: Program): boolean {
     for (const item of module.file.items) {
       const mentioned = new Map<Callable, Node>();
       uses.set(item, mentioned);
-      checkItem(item, { context, mentioned });
+      const walk: Walk = { context, mentioned, unknownTypes: new Set() };
+      checkItem(item, walk);
+      if (walk.unknownTypes.size > 0) hopeless = true;
     }
-    recursive = checkRecursion(module, uses, program) || recursive;
+    hopeless = checkRecursion(module, uses, program) || hopeless;
   }
-  return recursive;
+  return hopeless;
 }
 
 /** Where names are looked up, and which callables were met. */
 interface Walk {
   readonly context: Context;
   readonly mentioned: Map<Callable, Node>;
+  readonly unknownTypes: Set<string>;
 }
 
 function checkItem(item: Item, walk: Walk): void {
@@ -218,6 +224,7 @@ function checkType(type: Type, walk: Walk, binds: boolean): void {
 }
 
 function unknownType(name: string, type: Node, walk: Walk): void {
+  walk.unknownTypes.add(name);
   const at = spanOf(walk.context, type);
   const near = suggest(name, [...TYPE_NAMES, ...visibleNames(walk.context.module)]);
   report(

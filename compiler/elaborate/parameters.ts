@@ -166,7 +166,7 @@ export function unknownArgument(callee: Callee, arg: EvaluatedArg, args: readonl
 }
 
 /** `Conv(out, k=3, stride=1, …)`. */
-export function signatureText(callee: Callee): string {
+function signatureText(callee: Callee): string {
   const params = callee.params.map((param) => {
     const dots = param.variadic ? "..." : "";
     if (param.default === undefined) return dots + param.name.name;

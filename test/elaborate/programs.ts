@@ -18,13 +18,13 @@ export function standard(path: string): Source {
   return source;
 }
 
-const LIBRARY = ["std/prim", "std/nn", "std/attention", "std/vision", "std/weights"];
+const LIBRARY = new Set(["std/prim", "std/nn", "std/attention", "std/vision", "std/weights"]);
 
 /** Finds modules of the library and the files given. */
 export function resolveWith(files: Readonly<Record<string, string>>): Resolve {
   const sources = new Map(Object.entries(files).map(([path, text]) => [path, { path, text }]));
   return (path) => {
-    if (LIBRARY.includes(path)) return standard(path);
+    if (LIBRARY.has(path)) return standard(path);
     if (path.startsWith("../../..")) return { error: "it is outside the project" };
     return sources.get(path.replace(/^\.\//, ""));
   };

@@ -67,7 +67,7 @@ describe("grafts", () => {
   test("go between streams, and everything after uses the new values", () => {
     const model = modelOf("VGG16 ×2 with STIA at conv3");
     expect(usedIn(model, "spatial.conv3").some((layer) => layer.startsWith("spatial."))).toBe(false);
-    const [first] = usersOf(model, at(model, "stia_conv3")).filter((user) => user.op === "max_pool2d");
+    const first = usersOf(model, at(model, "stia_conv3")).find((user) => user.op === "max_pool2d");
     expect(first?.layer).toBe("spatial.pool3");
   });
 
