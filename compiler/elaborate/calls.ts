@@ -10,7 +10,7 @@ import { OPERATIONS } from "./builtins.ts";
 import { asLayer, evaluate, lookup, pipeInto } from "./core.ts";
 import { type Draft, openedAt, parameterDraft, sameType, scopedName } from "./draft.ts";
 import { checkFact } from "./facts.ts";
-import { Abort, attempt, fail, silent, spanOf, textOf } from "./failure.ts";
+import { Abort, attempt, fail, silent, spanOf, spend, textOf } from "./failure.ts";
 import { arityOf, headlineAround } from "./layers.ts";
 import { bindParameters, type Callee } from "./parameters.ts";
 import {
@@ -52,6 +52,7 @@ export function instantiate(
   context: Context,
   node: Node,
 ): BlockLayer {
+  spend(context, 1, node);
   const instance = instanceFor(context, node);
   const names = new Map<string, Local>();
   const inside: Context = { ...calleeContext(block, context, names, node), owner: instance };
@@ -92,6 +93,7 @@ export function applyBlock(
   const name = declaration.name.name;
   const use: Use = { context, node };
   context.build.blocks.add(name);
+  spend(context, 1, node);
   if (instance.build !== context.build) {
     instance.build = context.build;
     instance.scope = undefined;

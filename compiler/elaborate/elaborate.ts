@@ -45,7 +45,16 @@ const MOST_ERRORS = 5;
 export function elaborate(source: Source, resolve: Resolve, options: ElaborateOptions = {}): Elaboration {
   const reports = newReports();
   const directory = options.root === undefined ? "" : `${options.root.replace(/\/+$/, "")}/`;
-  const program: Program = { core: CORE, root: source, directory, resolve, reports, modules: new Map(), loading: [] };
+  const program: Program = {
+    core: CORE,
+    root: source,
+    directory,
+    resolve,
+    reports,
+    modules: new Map(),
+    loading: [],
+    steps: 0,
+  };
   let model: Model | undefined;
   try {
     const module = loadModule(program, source);

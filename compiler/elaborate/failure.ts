@@ -68,6 +68,17 @@ export function failAt(context: Context, code: string, message: string, at: Span
   throw new Abort(message);
 }
 
+/** More layers than any network has; blocks that double themselves forty times would otherwise never end. */
+const MOST_STEPS = 150_000;
+
+/** Counts work done for `node`; too much of it is E0206. */
+export function spend(context: Context, steps: number, node: Node): void {
+  const { program } = context.build;
+  program.steps += steps;
+  if (program.steps > MOST_STEPS)
+    fail(context, "E0206", `this network would have more than ${MOST_STEPS} layers`, node);
+}
+
 /** Leaves the statement without a word: the cause was reported elsewhere. */
 export function silent(): never {
   throw new Abort("");

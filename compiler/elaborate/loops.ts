@@ -7,7 +7,7 @@ import type { Source, Span } from "../../grammar/source.ts";
 import { showSize } from "../size.ts";
 import { asLayer, evaluate } from "./core.ts";
 import { nameValue } from "./draft.ts";
-import { fail, spanOf, textOf } from "./failure.ts";
+import { fail, spanOf, spend, textOf } from "./failure.ts";
 import { addTap, compose } from "./layers.ts";
 import { describe } from "./types.ts";
 import {
@@ -31,6 +31,7 @@ export function evaluateLoop(expr: Loop, context: Context): Value {
   const items = loopItems(expr, over, context);
   const numbered =
     isCompound(over) && over.kind === "range" ? items : typeof over === "number" ? items : [...items.keys()];
+  spend(context, items.length, expr.over);
   const results = items.map((item, i) => {
     const names = new Map<string, Local>();
     const values = expr.variables.length > 1 && isSequence(item) ? item.items : [item];

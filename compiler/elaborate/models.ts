@@ -123,7 +123,8 @@ function assumeFact(build: Build, fact: Expr, at: Span): void {
     const size: Size = bound ?? sizeName(name, by);
     if (Number.isInteger(by) && by > 0) build.open.set(name, { size, at });
   } else if (left.kind === "Name" && right.kind === "Name") {
-    const size = build.open.get(left.name)?.size ?? build.bind.get(left.name) ?? sizeName(left.name);
+    const known = [left.name, right.name].map((n) => build.open.get(n)?.size ?? build.bind.get(n));
+    const size = known.find((each) => each !== undefined) ?? sizeName(left.name);
     build.open.set(left.name, { size, at });
     build.open.set(right.name, { size, at });
   }

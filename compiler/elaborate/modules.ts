@@ -26,6 +26,8 @@ export interface Program {
   readonly modules: Map<string, Module>;
   /** Paths of the modules being read now, outermost first: an import of one of them is a cycle. */
   readonly loading: string[];
+  /** Layers made and applied so far: what keeps a short text from making an endless network. */
+  steps: number;
 }
 
 export interface Module {

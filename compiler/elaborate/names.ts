@@ -83,12 +83,15 @@ function checkItem(item: Item, walk: Walk): void {
         ),
         true,
       );
-    // Assertions may speak of the sizes of a model; recipes and searches have words of their own.
+    case "Weights":
+      return checkExpr(item.target, walk);
+    case "Recipe":
+      if (item.target !== undefined) checkExpr(item.target, walk);
+      return;
+    // Assertions may speak of the sizes of a model; searches have words of their own.
     case "Assert":
     case "Import":
     case "ReExport":
-    case "Weights":
-    case "Recipe":
     case "Search":
     case "Error":
       return;

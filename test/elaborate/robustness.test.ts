@@ -71,6 +71,33 @@ test("the programs themselves are right", () => {
   for (const text of PROGRAMS) expect(check(text).diagnostics, text).toEqual([]);
 });
 
+test.each([
+  ["loops in loops", "model M(x: f32[N, 8]) -> f32[N, 8] = repeat 9999 { repeat 9999 { ReLU } }"],
+  [
+    "blocks that double",
+    `${Array.from({ length: 40 }, (_, i) => `block B${i} = B${i + 1} -> B${i + 1}`).join("\n")}
+block B40 = ReLU
+model M(x: f32[N, 8]) -> f32[N, 8] = B0`,
+  ],
+])("%s end in E0206", { timeout: 60_000 }, (_, text) => {
+  expect(check(text).diagnostics.map((found) => found.code)).toEqual(["E0206"]);
+});
+
+test("a very deep network is no trouble", { timeout: 60_000 }, () => {
+  const { model, diagnostics } = check(
+    "model M(x: f32[N, 8]) -> f32[N, 8] = repeat 3000 { Linear(8, act=ReLU) } @deep",
+  );
+  expect(diagnostics).toEqual([]);
+  expect(model?.parameters).toHaveLength(6000);
+});
+
+test("a very deep expression is refused", () => {
+  const depth = 20_000;
+  const { model, diagnostics } = check(`const K = ${"(".repeat(depth)}1${")".repeat(depth)}`);
+  expect(model).toBeUndefined();
+  expect(diagnostics.length).toBeGreaterThan(0);
+});
+
 test("changed programs get a model or a diagnostic, never an exception", { timeout: 120_000 }, () => {
   const next = random(20_261_123);
   const rounds = Number(process.env["FUZZ_ROUNDS"] ?? 12);
