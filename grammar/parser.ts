@@ -48,7 +48,10 @@ export function parse(source: Source): Parsed {
   if (whole.diagnostics.length === 0 && found.length === 0) return { file: whole.file, diagnostics: [] };
   const parts = whole.diagnostics.length === 0 ? whole : readInParts(source, balanced.tokens, lexed.docs);
   const syntax = parts.diagnostics.length > 0 ? parts : whole;
-  return { file: syntax.file, diagnostics: [...found, ...withoutEchoes(found, syntax.diagnostics)].sort(byPlace) };
+  // A line with characters left out makes no sense to the parser; not all such lines have a diagnostic of their own.
+  const unreadable = new Set(lexed.errors.map((error) => lineColumn(source, error.offset).line));
+  const readable = syntax.diagnostics.filter(({ labels: [at] }) => !at || !unreadable.has(lineOf(at.span)));
+  return { file: syntax.file, diagnostics: [...found, ...withoutEchoes(found, readable)].sort(byPlace) };
 }
 
 function emptyFile(source: Source): File {
@@ -130,6 +133,10 @@ function endsOperand(token: IToken | undefined): boolean {
   return token !== undefined && (closes(token) || OPERAND_ENDS.has(token.tokenType));
 }
 
+function lineOf(span: Span): number {
+  return lineColumn(span.source, span.start).line;
+}
+
 function byPlace(a: Diagnostic, b: Diagnostic): number {
   return (a.labels[0]?.span.start ?? 0) - (b.labels[0]?.span.start ?? 0);
 }
@@ -137,8 +144,7 @@ function byPlace(a: Diagnostic, b: Diagnostic): number {
 /** Drops what is said about a line of which something was said already: it is most likely the same mistake. */
 function withoutEchoes(said: readonly Diagnostic[], diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
   const lines = new Set<number>();
-  const linesOf = (found: Diagnostic): readonly number[] =>
-    found.labels.map(({ span }) => lineColumn(span.source, span.start).line);
+  const linesOf = (found: Diagnostic): readonly number[] => found.labels.map(({ span }) => lineOf(span));
   for (const found of said) for (const line of linesOf(found)) lines.add(line);
   return diagnostics.filter((found) => {
     const [line = 0] = linesOf(found);

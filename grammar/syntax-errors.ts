@@ -267,8 +267,9 @@ function reservedName({ source, token, before, span, wanted }: Place, rule: stri
   if (noun === undefined || token === undefined || !isReserved(token)) return undefined;
   if (wanted !== undefined && wanted !== t.Identifier) return undefined;
   // After an operator a word such as `with` shows that an operand is missing, not that it is meant as a name.
-  const operandMissing = isOperator(before) || isReserved(before) || CLAUSES.some((word) => word === token.image);
-  if (rule === "primary" && operandMissing) return undefined;
+  const goesOn = token.tokenType === t.RESERVED.at || CLAUSES.some((word) => word === token.image);
+  if ((rule === "primary" && (isOperator(before) || isReserved(before) || goesOn)) || (rule === "with" && goesOn))
+    return undefined;
   return diagnostic("E0114", `\`${token.image}\` is a word of the language and cannot be a name`, span, {
     helps: [
       { text: `\`${token.image}_\``, edits: [{ span: tokenSpan(source, token), replacement: `${token.image}_` }] },

@@ -79,18 +79,18 @@ const mutated = fc
 
 describe("parse", () => {
   it("survives programs with mistakes", () => {
-    fc.assert(fc.property(mutated, check), { seed: 20260101, numRuns: 300 });
+    fc.assert(fc.property(mutated, check), { seed: 20260101, numRuns: 300, endOnFailure: true });
   });
 
   it("survives heaps of tokens", () => {
     const heap = fc
       .array(fc.constantFrom(...PIECES, "x", "f(", "1", " "), { maxLength: 60 })
       .map((all) => all.join(""));
-    fc.assert(fc.property(heap, check), { seed: 20260102, numRuns: 300 });
+    fc.assert(fc.property(heap, check), { seed: 20260102, numRuns: 300, endOnFailure: true });
   });
 
   it("survives programs that end early", () => {
     const early = fc.tuple(fc.constantFrom(...seeds), fc.nat()).map(([text, n]) => text.slice(0, n % text.length));
-    fc.assert(fc.property(early, check), { seed: 20260103, numRuns: 150 });
+    fc.assert(fc.property(early, check), { seed: 20260103, numRuns: 150, endOnFailure: true });
   });
 });
