@@ -117,18 +117,22 @@ function resnetHeader(): Map<string, readonly number[]> {
   return header;
 }
 
-describe.each(["wasm", "webgpu"] as const)("backbones, filled by torchvision's names, on %s", (device) => {
-  test("VGG-16", async () => {
-    const model = modelOf("VGG16(classes=10, hidden=64) over x: f32[N, 3, 32, 32]");
-    await agree(device, model, caseOf("vgg16"), fillByMap(model, vggHeader(64, 10)));
-  });
-  test("ResNet-50", async () => {
-    const model = modelOf("ResNet50 over x: f32[N, 3, 64, 64]");
-    await agree(device, model, caseOf("resnet50"), fillByMap(model, resnetHeader()));
-  });
-});
+describe.each(["wasm", "webgpu"] as const)(
+  "backbones, filled by torchvision's names, on %s",
+  { timeout: 180_000 },
+  (device) => {
+    test("VGG-16", async () => {
+      const model = modelOf("VGG16(classes=10, hidden=64) over x: f32[N, 3, 32, 32]");
+      await agree(device, model, caseOf("vgg16"), fillByMap(model, vggHeader(64, 10)));
+    });
+    test("ResNet-50", async () => {
+      const model = modelOf("ResNet50 over x: f32[N, 3, 64, 64]");
+      await agree(device, model, caseOf("resnet50"), fillByMap(model, resnetHeader()));
+    });
+  },
+);
 
-describe.each(["interp", "wasm", "webgpu"] as const)("attention on %s", (device) => {
+describe.each(["interp", "wasm", "webgpu"] as const)("attention on %s", { timeout: 180_000 }, (device) => {
   test("NonLocal", async () => {
     const model = modelOf("model M(x: f32[2, 16, 7, 5]) -> f32[2, 16, 7, 5] = NonLocal @block");
     const parameters = new Map(

@@ -4,6 +4,7 @@
  * In: a text or the name of an example. Out: the checked model, its sizes bound, and the outputs of one forward pass on
  * the oracle (f64), on WASM threads or on SwiftShader's WebGPU, from parameters and inputs that the caller gives.
  */
+import { resolve as resolvePath } from "node:path";
 import { create } from "webgpu";
 import { type Capability, WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
 import { bindModel, compile, type LoweredModel, lowerModel, type Staged } from "../../compiler/compile.ts";
@@ -28,7 +29,7 @@ export type Numbers = ReadonlyMap<string, Float32Array>;
 /** Elaborates a text that lies beside the examples. */
 export function elaborateText(text: string): Elaboration {
   const source = { path: "<test>", text };
-  return elaborate(source, diskResolve(source, "examples"));
+  return elaborate(source, diskResolve(source, resolvePath("examples")));
 }
 
 function demand({ model, diagnostics }: Elaboration, what: string): Model {
@@ -41,10 +42,16 @@ export function modelOf(text: string, sizes: Readonly<Record<string, number>> = 
   return bound(demand(elaborateText(text), text), sizes);
 }
 
+const examples = new Map<string, Model>();
+
 /** The checked model of `examples/<name>.net`, its sizes still open. */
 export function exampleModel(name: string): Model {
+  const known = examples.get(name);
+  if (known !== undefined) return known;
   const { source, resolve } = openEntry(`examples/${name}.net`);
-  return demand(elaborate(source, resolve), source.path);
+  const model = demand(elaborate(source, resolve), source.path);
+  examples.set(name, model);
+  return model;
 }
 
 function stagedOk<T>(staged: Staged<T>): T {
@@ -133,7 +140,7 @@ export async function runOnce(
 }
 
 /** The outputs on WASM, two threads. */
-export async function onWasm(model: Model, inputs: Numbers, parameters: Numbers): Promise<Map<string, Float32Array>> {
+async function onWasm(model: Model, inputs: Numbers, parameters: Numbers): Promise<Map<string, Float32Array>> {
   return runOnce(await openWasm(programOf(model, WASM_DEFAULT)), inputs, weightsFrom(parameters));
 }
 
@@ -147,7 +154,7 @@ export function softwareGPU(): GPU {
 }
 
 /** The outputs on SwiftShader's WebGPU, with the limits that every device has. */
-export async function onWebGPU(model: Model, inputs: Numbers, parameters: Numbers): Promise<Map<string, Float32Array>> {
+async function onWebGPU(model: Model, inputs: Numbers, parameters: Numbers): Promise<Map<string, Float32Array>> {
   return runOnce(await openWebGPU(programOf(model, SOFTWARE), softwareGPU()), inputs, weightsFrom(parameters));
 }
 
