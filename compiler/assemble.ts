@@ -20,6 +20,8 @@ export interface Call {
   readonly program: KernelProgram;
   readonly buffers: readonly number[];
   readonly kernel: Kernel;
+  /** Multiply-adds of this call: of several calls for one kernel the first does them all. */
+  readonly macs: number;
 }
 
 /** A kernel by itself: buffers numbered in the order in which it mentions them. */
@@ -76,7 +78,7 @@ class Scheduler {
       outer.push(this.buffers.length);
       this.buffers.push({ ...scratch, id: this.buffers.length });
     }
-    return scheduled.dispatches.map(({ program, buffers }) => ({
+    return scheduled.dispatches.map(({ program, buffers }, position) => ({
       program,
       buffers: buffers.map((local) => {
         const found = outer[local];
@@ -85,6 +87,7 @@ class Scheduler {
         return found;
       }),
       kernel,
+      macs: position === 0 ? kernel.macs : 0,
     }));
   }
 }
@@ -185,12 +188,12 @@ export function assemble(loops: Loops, { target, seed, graphHash, classes }: Ass
     return found;
   };
   const table = new KernelTable(target);
-  const step = ({ program, buffers: bound, kernel }: Call): Step => ({
+  const step = ({ program, buffers: bound, kernel, macs }: Call): Step => ({
     kernel: table.number(program, kernel.layers),
     bindings: bound.map(allocation),
     workgroups: program.workgroups,
     layers: kernel.layers,
-    macs: kernel.macs,
+    macs,
     bytes: bound.reduce((sum, buffer) => sum + (demands[buffer]?.bytes ?? 0), 0),
   });
   const load = scheduled.load.map((item): LoadStep => {

@@ -98,29 +98,57 @@ function bytesOf(node: GraphNode): number {
   return node.shape.reduce<number>((product, size) => product * (typeof size === "number" ? size : 1), 4);
 }
 
-/** Softmaxes over a matrix product: attention, whose table of scores is held in memory. */
+/** The attention tables (softmaxes over scores) that are over the budget, one message for each place in the source. */
 function affinityProblems(graph: Graph): readonly Diagnostic[] {
-  return graph.nodes.flatMap((node) => {
-    if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) return [];
+  const places = new Map<string, GraphNode[]>();
+  for (const node of graph.nodes) {
+    if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) continue;
+    const { source, start } = outermost(node);
+    const key = `${source.path}:${start}:${node.shape.map(showSize).join("x")}`;
+    places.set(key, [...(places.get(key) ?? []), node]);
+  }
+  return [...places.values()].flatMap((nodes) => {
+    const [node] = nodes;
+    if (node === undefined) return [];
+    const [tables = 1] = node.shape.length > 2 ? node.shape : [];
     const [rows = 1, columns = 1] = node.shape.slice(-2);
-    const [tables = 1] = node.shape;
+    const bytes = bytesOf(node);
+    const images = Number(tables);
+    const each = nodes.length > 1 ? `, ${nodes.length} times` : "";
     return [
       diagnostic(
         "E0901",
-        `attention at \`${node.layer}\` needs ${mebibytes(bytesOf(node))} for its table of scores`,
+        `attention at \`${node.layer.split(".")[0] ?? ""}\` needs ${mebibytes(bytes)} for ${images === 1 ? "one image" : `${images} images`}`,
         outermost(node),
         {
-          label: `${showSize(rows)} × ${showSize(columns)} scores, ${node.shape.length > 2 ? `${showSize(tables)} times` : "once"}`,
-          notes: [`the budget is ${mebibytes(AFFINITY_BUDGET)} a table`],
+          label: `a ${showSize(rows)} × ${showSize(columns)} table of scores${each}`,
+          notes: [`a table may take ${mebibytes(AFFINITY_BUDGET)}`],
           helps: [
             "graft deeper, where the maps are smaller",
-            'pool keys and values first: `STIA(pool="conv-pool")`',
-            "a smaller --batch",
+            // Pooling keys and values halves both sides of the map that is looked at.
+            ...(bytes / 4 <= AFFINITY_BUDGET ? ['pool keys and values first: `STIA(pool="conv-pool")`'] : []),
+            ...(images > 1 && bytes / images <= AFFINITY_BUDGET ? ["a smaller --batch"] : []),
           ],
         },
       ),
     ];
   });
+}
+
+/** Kernels compute with f32 alone; an interface of another element type would be read wrongly. */
+function elementTypeProblems(graph: Graph): readonly Diagnostic[] {
+  return graph.inputs
+    .filter((node) => node.dtype !== "f32")
+    .map((node) =>
+      diagnostic(
+        "E0904",
+        `\`${node.attrs.name}\` has elements of type ${node.dtype}, and kernels compute with f32`,
+        outermost(node),
+        {
+          helps: ["declare it as f32"],
+        },
+      ),
+    );
 }
 
 export interface LoweredModel {
@@ -140,8 +168,8 @@ function maxBufferBytes(target: Capability): number {
 
 /** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
 export function lowerModel(model: Model, target: Capability): Staged<LoweredModel> {
-  const tooLarge = affinityProblems(model.graph);
-  if (tooLarge.length > 0) return failed(tooLarge);
+  const refused = [...elementTypeProblems(model.graph), ...affinityProblems(model.graph)];
+  if (refused.length > 0) return failed(refused);
   const graph = rewrite(model.graph, inferenceRules);
   const limit = maxBufferBytes(target);
   const { loops, decisions } = lowerAndExplain(graph, {

@@ -4,9 +4,9 @@
  * An adapter becomes a Capability record here, and from there on the compiler needs no device.
  */
 import { readdirSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import type { Capability, WasmCapability, WebGPUCapability } from "../../compiler/capability.ts";
 import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
+import { wasmCapability } from "../engine/wasm/capability.ts";
 import { CommandError, EXIT } from "./exit.ts";
 
 export type DeviceName = "auto" | "webgpu" | "wasm" | "interp";
@@ -93,11 +93,6 @@ export async function probeWebGPU(): Promise<WebGPUReport> {
   }
 }
 
-/** This machine's WASM record. */
-export function wasmCapability(threads: number = availableParallelism()): WasmCapability {
-  return { ...WASM_DEFAULT, name: `wasm, ${threads} thread${threads === 1 ? "" : "s"}`, threads };
-}
-
 /** A device to run on, and the record to compile for. */
 export type Target =
   | { readonly device: "webgpu"; readonly capability: WebGPUCapability; readonly gpu: GPU }
@@ -134,12 +129,12 @@ export async function chooseTarget(
 ): Promise<Target> {
   if (device === "interp") return { device, capability: WEBGPU_DEFAULT };
   if (device === "wasm" || (device === "auto" && !mayHaveHardware()))
-    return { device: "wasm", capability: wasmCapability() };
+    return { device: "wasm", capability: await wasmCapability() };
   const { gpu, adapter, reason } = await probeWebGPU();
   if (gpu !== undefined && adapter !== undefined && (device === "webgpu" || !adapter.capability.software)) {
     return { device: "webgpu", capability: adapter.capability, gpu };
   }
-  if (device === "auto") return { device: "wasm", capability: wasmCapability() };
+  if (device === "auto") return { device: "wasm", capability: await wasmCapability() };
   throw new CommandError(EXIT.machine, `this machine has no WebGPU adapter: ${reason ?? "none answered"}`, [
     ...instead,
     "`netc doctor` shows what this machine has",

@@ -155,12 +155,12 @@ async function showPlans(lowered: LoweredModel, options: InspectOptions): Promis
   ];
   const rows = calls
     .filter(({ call }) => [call.kernel.name, ...call.kernel.layers].some((layer) => inside(layer, options.at)))
-    .map(({ part, call: { program, kernel } }) => ({
+    .map(({ part, call: { program, kernel, macs } }) => ({
       part,
       kernel: kernel.name,
       plan: program.header.find((line) => line.startsWith("plan: "))?.slice(6) ?? "loops",
       grid: `${program.workgroups.join("×")} of ${program.workgroupSize.join("×")}`,
-      macs: kernel.macs,
+      macs,
     }));
   if (options.json === true) printJson(rows);
   else
