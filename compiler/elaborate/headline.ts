@@ -216,7 +216,7 @@ interface JointUnit {
 function jointUnit(unfolded: Unfolded): JointUnit | undefined {
   if (unfolded.streams.length < 2) return undefined;
   for (const { clause, context } of unfolded.clauses) {
-    if (clause.kind !== "With" || clause.between !== undefined) continue;
+    if (clause.kind !== "With" || (clause.between ?? unfolded.streams).length !== unfolded.streams.length) continue;
     // Only a look: the unit is made again where it is placed.
     const looking: Context = { ...context, owner: newInstance(), visits: new Map() };
     const layer = attempt(() => asLayer(evaluate(clause.unit, looking), looking, clause.unit));

@@ -1,5 +1,5 @@
 /**
- * Layers: made, composed, named and applied (language 5.3 to 5.6).
+ * Layers before they are applied: made, composed, named, copied (language 5.3 to 5.6).
  */
 import type { Callable, Node } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";

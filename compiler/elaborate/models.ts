@@ -101,7 +101,7 @@ function unknownInputs(layer: Layer, context: Context, node: Node): never {
 function assume(build: Build, declaration: Callable, layer: Layer, context: Context): void {
   const inside: Context = layer.form === "block" ? { ...context, module: layer.block.module } : context;
   for (const fact of declaration.where) {
-    if (fact.definition !== undefined) continue;
+    if (fact.definition !== undefined && fact.left.kind === "Name") continue;
     build.assumed.add(fact.left);
     assumeFact(build, fact.left, spanOf(inside, fact));
   }

@@ -119,6 +119,12 @@ model M(x: f32[N, 3, 224, 224]) -> f32[N, 1000] = Spotted([@conv4, @conv5])`);
     expect(parameterCount(model)).toBe(3 * 138_357_544 + VGG_STIA);
   });
 
+  test("between named streams may be what names them", () => {
+    expect(graphHash(modelOf("VGG16 ×2 with STIA between spatial, temporal at conv3").graph)).toBe(
+      graphHash(modelOf("VGG16 ×2 with STIA at conv3").graph),
+    );
+  });
+
   test("share a unit that has a name, and make a new one otherwise", () => {
     const shared = modelOf("const u = STIA()\nVGG16 ×2 with u at conv4, conv5");
     const apart = modelOf("VGG16 ×2 with STIA at conv4, conv5");
