@@ -49,8 +49,12 @@ export function graft(clause: With, context: Context, streams: readonly Stream[]
   const look = evaluate(clause.unit, { ...context, owner: newInstance(), visits: new Map() });
   if (look === null) return;
   const kind = asLayer(look, context, clause.unit);
-  if (kind === undefined)
-    return fail(context, "E0402", `\`with\` needs a unit, this is ${describe(look)}`, clause.unit);
+  if (kind === undefined) {
+    const choice = typeof look === "object" && look.kind === "set";
+    return fail(context, "E0402", `\`with\` needs a unit, this is ${describe(look)}`, clause.unit, {
+      helps: choice ? ["a set is a choice; `search` tries its members"] : [],
+    });
+  }
   const arity = inputCount(kind, context) ?? concerned.length;
   if (arity !== 1 && arity !== concerned.length) return wrongArity(clause, kind, arity, context, concerned);
   if (positions === undefined) {
