@@ -80,7 +80,7 @@ test("only the search has no model", () => {
 /** As for a GPU. */
 const PLAIN: LowerOptions = { panelWidth: 2 ** 30, maxBufferBytes: 2 ** 27, fuse: true };
 
-describe.each(distinct)("$name.net", ({ model, folded }) => {
+describe.each(distinct)("the example $name", ({ model, folded }) => {
   const inputs = doubles(namedInputs(model.graph));
   const parameters = doubles(namedParameters(model));
   const answer = (graph: Graph, options: LowerOptions): ArrayLike<number> => {
