@@ -6,7 +6,6 @@
  * A function without a builtin anywhere (`erf`) is composed of others when a graph is lowered, so that no back end ever
  * meets it and all of them compute the same numbers.
  */
-import type { Scalar } from "./loop/loops.ts";
 
 export type UnaryFn =
   | "neg"
@@ -24,6 +23,27 @@ export type UnaryFn =
   | "ceil";
 export type BinaryFn = "add" | "sub" | "mul" | "div" | "max" | "min" | "pow";
 export type CompareFn = "lt" | "le" | "eq";
+
+/** A scalar expression over a kernel's loads, reduction states and axes. Shared subexpressions are shared objects. */
+export type Scalar =
+  | { readonly kind: "const"; readonly value: number }
+  /** `Kernel.loads[index]`. */
+  | { readonly kind: "load"; readonly index: number }
+  /** Component `index` of the finished reduction state; only in store values. */
+  | { readonly kind: "state"; readonly index: number }
+  /** The value of an axis, as a float. */
+  | { readonly kind: "axis"; readonly axis: number }
+  | { readonly kind: "unary"; readonly fn: UnaryFn; readonly value: Scalar }
+  | { readonly kind: "binary"; readonly fn: BinaryFn; readonly left: Scalar; readonly right: Scalar }
+  /** `compare(left, right) ? then : otherwise`. */
+  | {
+      readonly kind: "select";
+      readonly compare: CompareFn;
+      readonly left: Scalar;
+      readonly right: Scalar;
+      readonly then: Scalar;
+      readonly otherwise: Scalar;
+    };
 
 /**
  * The lowest finite f32: what `-∞` is in kernels (masked logits, padding under a maximum), for WGSL has no infinities.

@@ -2,10 +2,12 @@
  * Questions about a kernel that every later stage asks: which axes are output, which are reduced, where does an access
  * point, which axes does it depend on, how do its addresses step.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
 import { axesOf, isLinear } from "./affine.ts";
 import { offset } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Load, Scalar, Store } from "./loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Load, Store } from "./loops.ts";
 
 /** Extents of the kernel's axes, by axis number. */
 export function axisSizes(kernel: Kernel): readonly number[] {

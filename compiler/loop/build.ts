@@ -7,6 +7,8 @@
  * The canonical form of a kernel has no axis of size 1, no division that splitting an axis can remove, no guard that
  * always holds, and axes ordered as loops.ts says.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { binary, num, rewriteScalar, unary, visitScalar } from "../scalar.ts";
 import { bufferAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
 import {
@@ -25,7 +27,7 @@ import {
   unflatten,
 } from "./affine.ts";
 import { offset } from "./layout.ts";
-import type { Affine, Axis, Buffer, Guard, Kernel, Load, ReducerName, Scalar, Store } from "./loops.ts";
+import type { Affine, Axis, Buffer, Guard, Kernel, Load, ReducerName, Store } from "./loops.ts";
 
 // --------------------------------------------------------------------------------------------------------------- values
 

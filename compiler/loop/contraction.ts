@@ -9,10 +9,11 @@
  *   out[batch, m, n] = epilogue(Σ_k left(batch, m, k) · right(batch, k, n))
  */
 
+import type { Scalar } from "../scalar.ts";
 import { axisSizes, loadsOf, offsetOf, outputAxes, reductionAxes, scalarAxes } from "./access.ts";
 import { strideOf } from "./affine.ts";
 import { product } from "./layout.ts";
-import type { Buffer, Kernel, Scalar } from "./loops.ts";
+import type { Buffer, Kernel } from "./loops.ts";
 
 /** One factor of the product: a scalar over loads of its own, nearly always a single plain load. */
 export interface Factor {

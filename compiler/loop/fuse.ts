@@ -6,13 +6,15 @@
  * binds more buffers than the device takes, none reads what it writes, and a result stored in a narrower type is still
  * rounded by being stored. What was done, and why the rest was not, comes out as a list for `inspect`.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { BINARY, evaluateScalar, rewriteScalar, UNARY, visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, isAffineKernel, offsetOf, outputAxes } from "./access.ts";
 import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
 import { addLoad, affineScalar, canonical } from "./build.ts";
 import { classify } from "./contraction.ts";
 import { elementBytes, elementCount, product } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Load, Scalar } from "./loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Load } from "./loops.ts";
 
 /** One possible fusion: what became of it, and why. */
 export interface Decision {

@@ -6,10 +6,12 @@
  * tens of millions of iterations a second where walking expressions would run one. The text is made of numbers and
  * names from this file only.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { BINARY, type BinaryFn, COMPARE, UNARY } from "../scalar.ts";
 import { axisSizes, bufferAt, loadAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
 import { elementCount } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Loops, Scalar } from "./loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Loops } from "./loops.ts";
 import { REDUCERS } from "./reducers.ts";
 
 /**

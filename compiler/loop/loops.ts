@@ -10,7 +10,7 @@
  */
 import type { DType } from "../../grammar/ast.ts";
 import type { Init } from "../graph/graph.ts";
-import type { BinaryFn, CompareFn, UnaryFn } from "../scalar.ts";
+import type { Scalar } from "../scalar.ts";
 
 // ------------------------------------------------------------------------------------------------------------- indices
 
@@ -83,27 +83,6 @@ export interface Load {
 }
 
 // ------------------------------------------------------------------------------------------------------------- scalars
-
-/** A scalar expression over a kernel's loads, reduction states and axes. Shared subexpressions are shared objects. */
-export type Scalar =
-  | { readonly kind: "const"; readonly value: number }
-  /** `Kernel.loads[index]`. */
-  | { readonly kind: "load"; readonly index: number }
-  /** Component `index` of the finished reduction state; only in store values. */
-  | { readonly kind: "state"; readonly index: number }
-  /** The value of an axis, as a float. */
-  | { readonly kind: "axis"; readonly axis: number }
-  | { readonly kind: "unary"; readonly fn: UnaryFn; readonly value: Scalar }
-  | { readonly kind: "binary"; readonly fn: BinaryFn; readonly left: Scalar; readonly right: Scalar }
-  /** `compare(left, right) ? then : otherwise`. */
-  | {
-      readonly kind: "select";
-      readonly compare: CompareFn;
-      readonly left: Scalar;
-      readonly right: Scalar;
-      readonly then: Scalar;
-      readonly otherwise: Scalar;
-    };
 
 /** Reducers (table in reducers.ts). `softmax` keeps (m, s): running maximum and sum of exp(x - m). */
 export type ReducerName = "sum" | "max" | "min" | "softmax" | "argmax";

@@ -5,6 +5,7 @@
  * result, laid out as its first operand of that shape is, so that fusion finds equal index maps on both sides.
  */
 import type { GraphNode, NodeOf } from "../graph/graph.ts";
+import type { Scalar } from "../scalar.ts";
 import { binary, LOWEST, num, select, unary } from "../scalar.ts";
 import { isKnown } from "../size.ts";
 import { add, axis, constant } from "./affine.ts";
@@ -29,7 +30,7 @@ import {
   nameOf,
   operand,
 } from "./context.ts";
-import type { Affine, Scalar } from "./loops.ts";
+import type { Affine } from "./loops.ts";
 
 /**
  * One kernel over the shape of `node`: `fn` takes the loaded operands, broadcast to that shape, to the element. Operands

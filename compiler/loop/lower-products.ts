@@ -3,6 +3,7 @@
  * finished sum is stored. Convolution is an implicit matrix product: nothing is unrolled into memory.
  */
 import type { GraphNode } from "../graph/graph.ts";
+import type { Scalar } from "../scalar.ts";
 import { binary } from "../scalar.ts";
 import { add, constant, scale } from "./affine.ts";
 import { type Builder, kernelBuilder, type Value, viewOf } from "./build.ts";
@@ -17,7 +18,7 @@ import {
   operand,
 } from "./context.ts";
 import { product } from "./layout.ts";
-import type { Affine, Scalar } from "./loops.ts";
+import type { Affine } from "./loops.ts";
 
 const SUM: Scalar = { kind: "state", index: 0 };
 

@@ -5,12 +5,13 @@
  * occur, for shape checking keeps pads below half the window.
  */
 import type { GraphNode } from "../graph/graph.ts";
+import type { Scalar } from "../scalar.ts";
 import { binary, LOWEST, num, unary } from "../scalar.ts";
 import { add, constant, scale } from "./affine.ts";
 import { affineScalar, type Builder, kernelBuilder, type Value, viewOf } from "./build.ts";
 import { axisNames, type Context, entry, knownShape, type Lowering, layersOf, nameOf, operand } from "./context.ts";
 import { product } from "./layout.ts";
-import type { Affine, Scalar } from "./loops.ts";
+import type { Affine } from "./loops.ts";
 import { mapKernel } from "./lower-maps.ts";
 
 const STATE: Scalar = { kind: "state", index: 0 };

@@ -2,11 +2,13 @@
  * Loops as text, for `netc inspect` and for golden tests: every buffer on a line, every kernel as its axes, loads, body and
  * stores. Names of axes stand for themselves; `b3:conv1` is buffer 3.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { operands, visitScalar } from "../scalar.ts";
 import { axisSizes, bufferAt, offsetOf, outputAxes } from "./access.ts";
 import { isLinear } from "./affine.ts";
 import { byteSize } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Load, Loops, Scalar, Store } from "./loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Load, Loops, Store } from "./loops.ts";
 
 export function printLoops(loops: Loops): string {
   const run = loops.run.map((kernel) => printKernel(kernel, loops.buffers));

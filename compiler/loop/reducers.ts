@@ -5,8 +5,10 @@
  * states, which is how threads, SIMD lanes and split reductions are put together. Both are written as scalars in which
  * `{ kind: "state", index }` is the (left) state and `{ kind: "load", index }` the operands, or the right state.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { binary, LOWEST, num, select, unary } from "../scalar.ts";
-import type { ReducerName, Scalar } from "./loops.ts";
+import type { ReducerName } from "./loops.ts";
 
 export interface Reducer {
   readonly doc: string;

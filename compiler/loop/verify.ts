@@ -5,12 +5,14 @@
  * is written exactly once and before it is read, no kernel reads what it writes, every axis is used, reducers and states
  * fit, and values that are stored depend on output axes only.
  */
+
+import type { Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, loadAxes, offsetOf, outputAxes, union } from "./access.ts";
 import { axesOf, boundsUnder, evaluate, isLinear } from "./affine.ts";
 import { axisLeaves, unmergeAxes } from "./build.ts";
 import { elementCount, product } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Loops, Scalar, Store } from "./loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Loops, Store } from "./loops.ts";
 import { REDUCERS } from "./reducers.ts";
 
 /** Above this many elements a write is not proved by listing what it touches. */

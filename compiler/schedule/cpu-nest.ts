@@ -31,7 +31,8 @@ import {
 } from "../kernel/build.ts";
 import type { Expr, Stmt } from "../kernel/ir.ts";
 import { axesOf, bounds, strideOf } from "../loop/affine.ts";
-import type { Affine, Atom, Guard, Scalar } from "../loop/loops.ts";
+import type { Affine, Atom, Guard } from "../loop/loops.ts";
+import type { Scalar } from "../scalar.ts";
 
 /** An affine expression of which the terms over bound axes are already in `base`. */
 interface Partial {

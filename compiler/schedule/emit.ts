@@ -33,7 +33,8 @@ import type { Argument, Expr, Stmt } from "../kernel/ir.ts";
 import { identifier } from "../kernel/wgsl.ts";
 import { axisSizes } from "../loop/access.ts";
 import { axesOf, bounds, key } from "../loop/affine.ts";
-import type { Affine, Guard, Load, Scalar, Store } from "../loop/loops.ts";
+import type { Affine, Guard, Load, Store } from "../loop/loops.ts";
+import type { Scalar } from "../scalar.ts";
 import { type Leaves, visitScalar } from "../scalar.ts";
 import { addressOf, type Flat, laneAccess } from "./flat.ts";
 

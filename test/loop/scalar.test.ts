@@ -1,7 +1,7 @@
 /** The tables of scalar functions and reducers: values, derivatives, merges. */
 import { describe, expect, it } from "vitest";
-import type { Scalar } from "../../compiler/loop/loops.ts";
 import { REDUCERS } from "../../compiler/loop/reducers.ts";
+import type { Scalar } from "../../compiler/scalar.ts";
 import {
   BINARY,
   type BinaryFn,

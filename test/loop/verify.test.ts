@@ -1,9 +1,10 @@
 /** Every check of the verifier fires on loops that break it, and on nothing else. */
 import { describe, expect, it } from "vitest";
 import { add, axis, constant, floorDiv, mod, scale } from "../../compiler/loop/affine.ts";
-import type { Buffer, Kernel, Loops, Scalar } from "../../compiler/loop/loops.ts";
+import type { Buffer, Kernel, Loops } from "../../compiler/loop/loops.ts";
 import { lowerGraph } from "../../compiler/loop/lower.ts";
 import { verifyLoops } from "../../compiler/loop/verify.ts";
+import type { Scalar } from "../../compiler/scalar.ts";
 import { Net } from "./nets.ts";
 
 /** x, w → conv with padding and bias → y; the weights are packed by a load kernel. */

@@ -7,17 +7,8 @@ import { renderWasm, wasmScratchBytes } from "../../compiler/kernel/wasm.ts";
 import { add, axis, constant, scale } from "../../compiler/loop/affine.ts";
 import { interpret } from "../../compiler/loop/interp.ts";
 import { elementCount } from "../../compiler/loop/layout.ts";
-import type {
-  Affine,
-  Buffer,
-  Guard,
-  Kernel,
-  Layout,
-  Load,
-  ReducerName,
-  Scalar,
-  Store,
-} from "../../compiler/loop/loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Layout, Load, ReducerName, Store } from "../../compiler/loop/loops.ts";
+import type { Scalar } from "../../compiler/scalar.ts";
 import { binary, num } from "../../compiler/scalar.ts";
 import { scheduleCpu } from "../../compiler/schedule/cpu.ts";
 import { type Errors, errorsOf } from "../tools/compare.ts";
