@@ -268,9 +268,13 @@ export abstract class ItemParser extends HeadlineParser {
     () => ({ kind: "Fact", left: this.missing("expression"), definition: undefined }),
     (draft) => {
       draft.left = this.SUBRULE(this.expression);
-      this.OPTION(() => {
-        this.CONSUME(t.Equals);
-        draft.definition = this.SUBRULE2(this.expression);
+      this.OPTION({
+        // Only a name can be defined; behind a test, `=` begins the callable's value.
+        GATE: () => draft.left.kind === "Name",
+        DEF: () => {
+          this.CONSUME(t.Equals);
+          draft.definition = this.SUBRULE2(this.expression);
+        },
       });
     },
   );
