@@ -19,7 +19,9 @@ import { assertClose, errorsOf } from "../tools/compare.ts";
 import { namedValues } from "../tools/named-values.ts";
 import {
   bound,
+  DEVICES,
   exampleModel,
+  modelOf,
   type Numbers,
   namedInputs,
   namedParameters,
@@ -72,6 +74,35 @@ describe("tiny_stia.net from one seed, gates opened, two clips at once", () => {
   test("WebGPU agrees with the oracle", { timeout: 180_000 }, async () => {
     const runner = await openWebGPU(programOf(model, SOFTWARE, SEED), softwareGPU());
     assertClose(logits(await runOnce(runner, inputs, opened)), wanted, "webgpu");
+  });
+});
+
+/**
+ * Networks with what tiny_stia.net has not: layer norm, GELU, masks, gates over channels and places, grouped and strided
+ * convolutions.
+ */
+const OTHERS = {
+  "a causal transformer": `
+    import { Attention, EncoderLayer } from "./transformer.net"
+    model T(x: f32[2, 10, 24]) -> f32[2, 10, 24] {
+      y = x -> repeat i in 0..1 { EncoderLayer(heads=3) } @layers -> LayerNorm @norm
+      return y + Attention(heads=2, causal=true)(y, x)
+    }`,
+  "a residual network with gates": `
+    import { BasicBlock, Bottleneck } from "std/vision"
+    model R(x: f32[2, 6, 13, 11]) -> f32[2, 5]
+      = Conv(16, k=(3, 5), stride=(2, 1), groups=2, act=SiLU) @stem -> AvgPool(3, stride=2, pad=1)
+      -> BasicBlock(16) @basic -> SE(reduction=4) @se -> Bottleneck(8, stride=2) @bottle -> CBAM(reduction=8, k=3) @cbam
+      -> GlobalAvgPool -> Linear(5) @fc -> Softmax`,
+} as const;
+
+describe.each(Object.entries(OTHERS))("%s", { timeout: 180_000 }, (_, text) => {
+  test.each(["wasm", "webgpu"] as const)("on %s agrees with the oracle", async (device) => {
+    const model = modelOf(text);
+    const inputs = namedInputs(model.graph);
+    const parameters = namedParameters(model);
+    const wanted = logits(onOracle(model, inputs, parameters));
+    assertClose(logits(await DEVICES[device](model, inputs, parameters)), wanted, device);
   });
 });
 
