@@ -169,7 +169,7 @@ export async function readProgramFolder(folder: string): Promise<Program> {
     if (size !== weights.bytes) {
       throw new CommandError(
         EXIT.wrong,
-        `\`${path}\` has ${size} bytes where ${weights.bytes} were written: compile the model again`,
+        `\`${folder}\`: ${weights.file} has ${size} bytes where ${weights.bytes} were written: compile the model again`,
       );
     }
   }
