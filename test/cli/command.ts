@@ -12,7 +12,7 @@ import { afterAll, inject, vi } from "vitest";
 /** The repository. */
 export const root: string = fileURLToPath(new URL("../..", import.meta.url));
 /** The built command. */
-export const MAIN: string = join(root, "dist/runtime/cli/main.js");
+const MAIN: string = join(root, "dist/runtime/cli/main.js");
 
 export interface Ran {
   readonly code: number | null;

@@ -50,8 +50,13 @@ describe.concurrent("a clip that cannot be used", () => {
       expect(ran.stdout).not.toContain("probability");
     });
 
-  test("too few frames, and a flow image that is missing", async ({ expect }) => {
-    const { default: sharp } = await import("sharp");
+  test("too few frames, and a flow image that is missing", async ({ expect, skip }) => {
+    const sharp = await import("sharp").then(
+      (module) => module.default,
+      () => undefined,
+    );
+    // The package is optional, and without it the command reads no folders of images either.
+    if (sharp === undefined) return skip();
     const grey = { create: { width: 32, height: 32, channels: 3, background: "#808080" } } as const;
     for (const frame of [1, 2, 3]) {
       const jpeg = await sharp(grey).jpeg().toBuffer();
