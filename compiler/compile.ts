@@ -32,12 +32,14 @@ export type Staged<T> = { readonly ok: T } | { readonly diagnostics: readonly Di
 
 const failed = (diagnostics: readonly Diagnostic[]): Staged<never> => ({ diagnostics });
 
-/** The outermost place in the source that made a node: the line of the headline rather than the depths of a library. */
-function outermost(node: GraphNode): Span {
-  let origin = node.origins[0];
-  if (origin === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has no origin`);
-  while (origin.parent !== undefined) origin = origin.parent;
-  return origin.span;
+/** The innermost place in the user's own file that made a node: the clause in the headline, not the depths of a library. */
+function placeOf(node: GraphNode): Span {
+  const chain: Span[] = [];
+  for (let origin = node.origins[0]; origin !== undefined; origin = origin.parent) chain.push(origin.span);
+  const file = chain.at(-1)?.source;
+  const place = chain.find((span) => span.source === file);
+  if (place === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has no origin`);
+  return place;
 }
 
 function bindDiagnostic(problem: BindProblem, graph: Graph): Diagnostic {
@@ -45,7 +47,7 @@ function bindDiagnostic(problem: BindProblem, graph: Graph): Diagnostic {
   if (input === undefined) throw new Error("internal: a model without inputs has open sizes");
   switch (problem.kind) {
     case "open":
-      return diagnostic("E0317", `the size \`${problem.name}\` is open, and kernels need a number`, outermost(input), {
+      return diagnostic("E0317", `the size \`${problem.name}\` is open, and kernels need a number`, placeOf(input), {
         label: `\`${problem.name}\` comes in with \`${input.attrs.name}\``,
         helps: [`--bind ${problem.name}=224`],
       });
@@ -55,7 +57,7 @@ function bindDiagnostic(problem: BindProblem, graph: Graph): Diagnostic {
         problem.multipleOf > 1
           ? `\`${problem.name}\` must be a multiple of ${problem.multipleOf}, and ${problem.value} is not`
           : `\`${problem.name}\` must be a whole number from 1 up, and ${problem.value} is not`,
-        outermost(input),
+        placeOf(input),
         {
           helps: [
             `--bind ${problem.name}=${Math.max(1, Math.round(problem.value / problem.multipleOf)) * problem.multipleOf}`,
@@ -63,7 +65,7 @@ function bindDiagnostic(problem: BindProblem, graph: Graph): Diagnostic {
         },
       );
     case "shape":
-      return diagnostic(problem.problem.code, problem.problem.message, outermost(problem.node), {
+      return diagnostic(problem.problem.code, problem.problem.message, placeOf(problem.node), {
         label: problem.problem.label,
         notes: [...problem.problem.notes, "with the sizes given by --batch and --bind"],
         helps: problem.problem.helps,
@@ -103,7 +105,7 @@ function affinityProblems(graph: Graph): readonly Diagnostic[] {
   const places = new Map<string, GraphNode[]>();
   for (const node of graph.nodes) {
     if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) continue;
-    const { source, start } = outermost(node);
+    const { source, start } = placeOf(node);
     const key = `${source.path}:${start}:${node.shape.map(showSize).join("x")}`;
     places.set(key, [...(places.get(key) ?? []), node]);
   }
@@ -119,7 +121,7 @@ function affinityProblems(graph: Graph): readonly Diagnostic[] {
       diagnostic(
         "E0901",
         `attention at \`${node.layer.split(".")[0] ?? ""}\` needs ${mebibytes(bytes)} for ${images === 1 ? "one image" : `${images} images`}`,
-        outermost(node),
+        placeOf(node),
         {
           label: `a ${showSize(rows)} × ${showSize(columns)} table of scores${each}`,
           notes: [`a table may take ${mebibytes(AFFINITY_BUDGET)}`],
@@ -143,7 +145,7 @@ function elementTypeProblems(graph: Graph): readonly Diagnostic[] {
       diagnostic(
         "E0904",
         `\`${node.attrs.name}\` has elements of type ${node.dtype}, and kernels compute with f32`,
-        outermost(node),
+        placeOf(node),
         {
           helps: ["declare it as f32"],
         },
@@ -186,7 +188,7 @@ export function lowerModel(model: Model, target: Capability): Staged<LoweredMode
         diagnostic(
           "E0903",
           `\`${buffer.name}\` is ${mebibytes(byteSize(buffer))}, and ${target.name} binds at most ${mebibytes(limit)}`,
-          outermost(input),
+          placeOf(input),
           {
             notes: [`[${buffer.shape.join(", ")}] numbers of 4 bytes`],
             helps: ["a smaller --batch", "`--target this-device`, if this device binds more"],

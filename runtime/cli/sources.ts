@@ -61,8 +61,9 @@ export function openEntry(path: string): Entry {
   return { source, resolve: diskResolve(source, folder) };
 }
 
-/** A `Resolve` over the disk for an entry text that lies in `folder`. Every module is read once. */
-export function diskResolve(entry: Source, folder: string): Resolve {
+/** A `Resolve` over the disk for an entry text that lies in the folder `from`. Every module is read once. */
+export function diskResolve(entry: Source, from: string): Resolve {
+  const folder = realpathSync(from);
   const root = projectRoot(folder);
   const files = new Map<Source, string>([
     [entry, entry.path.startsWith("<") ? join(folder, "<stdin>") : realpathSync(entry.path)],
