@@ -113,7 +113,9 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
       )
       .addOption(new Option("--batch <n>", "batch size: fixes N").argParser(positive).default(1))
       .addOption(
-        new Option("--bind <name=size>", "fix another open size, for example H=224").argParser(bindings).default([]),
+        new Option("--bind <name=size>", "fix another open size, for example H=224")
+          .argParser(bindings)
+          .default([], "none"),
       );
   const json = (command: Command): Command =>
     command.option("--json", "print one JSON value: {ok, diagnostics, result}; result only if ok");
@@ -131,12 +133,12 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
           "weights from a .safetensors file, for all streams or one (repeat for more)",
         )
           .argParser(list)
-          .default([]),
+          .default([], "none"),
       )
       .addOption(
         new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
           .argParser(list)
-          .default([]),
+          .default([], "none"),
       )
       .addOption(new Option("--seed <n>", "seed of the fresh start").argParser(natural).default(0));
 
@@ -199,7 +201,9 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
           .argument("<clip>", "a video file, or a folder of img_%05d.jpg with flow_x_%05d.jpg and flow_y_%05d.jpg")
           .option("--model <name>", "which model of the file")
           .addOption(
-            new Option("--bind <name=size>", "fix an open size, for example H=224").argParser(bindings).default([]),
+            new Option("--bind <name=size>", "fix an open size, for example H=224")
+              .argParser(bindings)
+              .default([], "none"),
           )
           .addOption(new Option("--top <n>", "how many classes to show").argParser(positive).default(5)),
       ),

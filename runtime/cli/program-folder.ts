@@ -73,7 +73,7 @@ function replaceable(shown: string): string {
     throw new CommandError(
       EXIT.wrong,
       `\`${shown}\` holds ${foreign.length} file${foreign.length === 1 ? "" : "s"} that netc did not write: ${names}; it is left as it is`,
-      ["move them away, or choose another folder with `-o FOLDER`"],
+      [`move ${foreign.length === 1 ? "it" : "them"} away, or choose another folder with \`-o FOLDER\``],
     );
   }
   return folder;

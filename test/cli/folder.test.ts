@@ -102,7 +102,7 @@ describe.concurrent("netc compile -o", () => {
     const before = contents(join(at, "ours"));
     const refused = await netc(["compile", "m.net", "-o", "ours"], { cwd: at });
     expect(words(refused)).toBe(
-      "error: `ours` holds 1 file that netc did not write: `mine.txt`; it is left as it is\n  help: move them away, or choose another folder with `-o FOLDER`",
+      "error: `ours` holds 1 file that netc did not write: `mine.txt`; it is left as it is\n  help: move it away, or choose another folder with `-o FOLDER`",
     );
     expect(refused.code).toBe(1);
     expect(contents(join(at, "ours"))).toEqual(before);

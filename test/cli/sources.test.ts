@@ -162,8 +162,8 @@ describe.concurrent("sizes", () => {
       cwd: at,
       env: { NODE_OPTIONS: "--max-old-space-size=300" },
     });
-    expect(words(ran)).toMatch(/^error\[E0901\]: attention at `stia_conv1.to_spatial` needs 9.4 GiB/);
-    expect(words(ran)).toContain("budget.net:1:23");
+    expect(words(ran)).toMatch(/^error\[E0901\]: attention at `stia_conv1.* needs 9\.4 GiB/);
+    expect(words(ran)).toContain("budget.net:1:");
     expect(ran).toMatchObject({ code: 1, stdout: "" });
     expect(performance.now() - started).toBeLessThan(20_000);
     expect(existsSync(join(at, "budget"))).toBe(false);
