@@ -11,11 +11,12 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { constants, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join, normalize } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
 
 /** Not among Node's named constants (glibc, bits/dlfcn.h). Without it the library is unloaded again: it is no addon. */
 const RTLD_NODELETE = 0x1000;
+const PACKAGE = "@sparticuz/chromium";
 const LIBRARY = "libvk_swiftshader.so";
 /** As long as the SONAME it replaces in the string table may be. */
 const SONAME = "libvulkan.so.1";
@@ -34,12 +35,14 @@ function fromTar(archive, name) {
 
 /** Puts the patched library into the temporary folder, once, and returns its path. */
 function unpacked() {
-  const entry = createRequire(import.meta.url).resolve("@sparticuz/chromium");
-  const version = JSON.parse(readFileSync(join(dirname(entry), "../package.json"), "utf8")).version;
+  const entry = createRequire(import.meta.url).resolve(PACKAGE);
+  // How deep the entry lies differs between versions of the package.
+  const root = entry.slice(0, entry.lastIndexOf(normalize(PACKAGE)) + PACKAGE.length);
+  const version = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
   const folder = join(tmpdir(), `netc-swiftshader-${version}`);
   const path = join(folder, "libswiftshader-as-vulkan.so");
   if (existsSync(path)) return path;
-  const archive = brotliDecompressSync(readFileSync(join(dirname(entry), "../bin/swiftshader.tar.br")));
+  const archive = brotliDecompressSync(readFileSync(join(root, "bin/swiftshader.tar.br")));
   const library = Buffer.from(fromTar(archive, LIBRARY));
   const at = library.indexOf(`\0${LIBRARY}\0`, 0, "latin1") + 1;
   if (at === 0) throw new Error(`${LIBRARY} does not carry its SONAME`);
