@@ -1,0 +1,45 @@
+/**
+ * The programs in the documents: complete ones elaborate without errors, wrong ones give exactly the code they name, and
+ * what is said of them stands there as it is drawn today.
+ */
+import { describe, expect, test } from "vitest";
+import type { Diagnostic } from "../../grammar/diagnostic.ts";
+import { renderDiagnostics } from "../../grammar/render.ts";
+import { check } from "../elaborate/programs.ts";
+import { blocksOf, pathOf, readDocument, withBodies } from "./document.ts";
+import { grammarText } from "./ebnf.ts";
+
+/** The texts of other files that programs in the documents import. */
+const FILES: Readonly<Record<string, string>> = {
+  "layers.net": "block ConvBN(c: int) = Conv(c, use_bias=false) @conv -> BatchNorm @bn -> ReLU\n",
+};
+
+const codesOf = (diagnostics: readonly Diagnostic[]): readonly string[] => diagnostics.map((each) => each.code);
+
+describe.each(["language.md", "diagnostics.md", "ir.md"])("%s", (document) => {
+  const text = readDocument(document);
+  const blocks = blocksOf(text);
+
+  for (const { language, kind, body, line } of blocks) {
+    if (language !== "net" || kind === "fragment") continue;
+    test(`the program in line ${line}`, () => {
+      const { diagnostics } = check(body, {}, FILES);
+      const wanted = /^error (E\d{4})$/.exec(kind)?.[1];
+      expect(kind === "" || wanted !== undefined).toBe(true);
+      expect(codesOf(diagnostics)).toEqual(wanted === undefined ? [] : [wanted]);
+    });
+  }
+
+  test("what is said of wrong programs, and the grammar", async () => {
+    const made = new Map<number, string>();
+    for (const [i, block] of blocks.entries()) {
+      if (block.language === "ebnf") made.set(i, grammarText());
+      if (block.language !== "text" || block.kind !== "diagnostics") continue;
+      const program = blocks[i - 1];
+      expect(program?.language, `the block before line ${block.line}`).toBe("net");
+      const drawn = renderDiagnostics(check(program?.body ?? "", {}, FILES).diagnostics);
+      made.set(i, drawn);
+    }
+    await expect(withBodies(text, made)).toMatchFileSnapshot(pathOf(document));
+  });
+});
