@@ -13,7 +13,11 @@ const root = fileURLToPath(new URL(".", import.meta.url));
 const main = join(root, "dist/runtime/cli/main.js");
 
 rmSync(join(root, "dist"), { recursive: true, force: true });
-const tsc = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
+const tsc = spawnSync(
+  process.execPath,
+  [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "tsconfig.build.json")],
+  { stdio: "inherit" },
+);
 if (tsc.status !== 0) process.exit(1);
 cpSync(join(root, "compiler/std"), join(root, "dist/compiler/std"), { recursive: true });
 chmodSync(main, 0o755);

@@ -7,7 +7,7 @@ import { decide } from "./arithmetic.ts";
 import { evaluate } from "./core.ts";
 import { madeBy } from "./explain.ts";
 import { attempt, fail, textOf } from "./failure.ts";
-import type { Use } from "./types.ts";
+import { describe, type Use } from "./types.ts";
 import { type Context, isSize, isTensor, localOf, type Value } from "./values.ts";
 
 /** Fails with E0311 where the fact does not hold, with E0316 where open sizes leave it undecided. */
@@ -50,7 +50,7 @@ function isClosed(value: Value | undefined): boolean {
 
 function shown(value: Value): string {
   if (isSize(value)) return typeof value === "number" ? String(value) : showSize(value.size);
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+  return typeof value === "string" ? JSON.stringify(value) : describe(value);
 }
 
 /** The fact with the sizes of this use in place of the callable's own names: `C % 2 == 0` for `C % reduction == 0`. */

@@ -122,7 +122,7 @@ export function inputsOf(unfolded: Unfolded, context: Context): readonly Declare
         `${streams.length} ${streams.length === 1 ? "stream" : "streams"}, but \`over\` names ${inputs.length} ${inputs.length === 1 ? "input" : "inputs"}`,
         unfolded.at,
         {
-          label: `${streams.length === 1 ? "one stream" : `${streams.length} streams`}`,
+          label: streams.length === 1 ? "one stream" : `${streams.length} streams`,
           secondary: [
             {
               span: { ...spanOf(over.context, first), end: over.clause.end },

@@ -63,7 +63,8 @@ export function evaluateLoop(expr: Loop, context: Context): Value {
       )
     )
       return layer;
-    return addTap(layer, `[${numbered[i] ?? i}]`, spanOf(context, expr.body));
+    const number = numbered[i];
+    return addTap(layer, `[${typeof number === "number" ? number : i}]`, spanOf(context, expr.body));
   });
   if (expr.how === "each") return results.every(isTensor) ? tuple(results) : list(results);
   return compose(

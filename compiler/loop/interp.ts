@@ -74,6 +74,7 @@ function runKernel(kernel: Kernel, buffers: readonly Buffer[], memory: readonly 
   const used = kernel.loads.map((load) => at(memory, load.buffer));
   const stored = kernel.stores.map((store) => at(memory, store.buffer));
   // Compiled because a nest of 2·10⁷ iterations is too slow to walk; see the top of this file.
+  // oxlint-disable-next-line typescript/no-implied-eval -- the text is made from index maps and table names, never from a source
   const run = new Function("L", "S", "F", nestText(kernel, buffers));
   run(used, stored, FUNCTIONS);
 }

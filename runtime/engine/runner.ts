@@ -42,7 +42,9 @@ export type EngineProblem =
 export class EngineError extends Error {
   readonly problem: EngineProblem;
   constructor(problem: EngineProblem) {
-    super(problem.kind === "limit" ? `${problem.what}: ${problem.need} needed, ${problem.have} available` : problem.what);
+    super(
+      problem.kind === "limit" ? `${problem.what}: ${problem.need} needed, ${problem.have} available` : problem.what,
+    );
     this.name = "EngineError";
     this.problem = problem;
   }

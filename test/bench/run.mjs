@@ -6,9 +6,9 @@
  */
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
-import { bindModel, compile, lowerModel } from "../../dist/compiler/compile.js";
 import { scheduleLoops } from "../../dist/compiler/assemble.js";
 import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../dist/compiler/capability.js";
+import { bindModel, compile, lowerModel } from "../../dist/compiler/compile.js";
 import { elaborate } from "../../dist/compiler/elaborate/elaborate.js";
 import { diskResolve } from "../../dist/runtime/cli/sources.js";
 import { initialise } from "../../dist/runtime/engine/init.js";
@@ -44,11 +44,20 @@ async function timed(work) {
 const results = [];
 function record(name, walls, extra = {}) {
   const sorted = [...walls].sort((a, b) => a - b);
-  const row = { name, median: sorted[Math.floor(sorted.length / 2)], best: sorted[0], worst: sorted.at(-1), runs: sorted.length, ...extra };
+  const row = {
+    name,
+    median: sorted[Math.floor(sorted.length / 2)],
+    best: sorted[0],
+    worst: sorted.at(-1),
+    runs: sorted.length,
+    ...extra,
+  };
   results.push(row);
   if (!json) {
     const rate = row.gflops === undefined ? "" : `  ${row.gflops.toFixed(1)} GFLOP/s`;
-    console.log(`${name.padEnd(44)} ${row.median.toFixed(1).padStart(9)} ms  (${row.best.toFixed(1)} to ${row.worst.toFixed(1)}, ${row.runs} runs)${rate}`);
+    console.log(
+      `${name.padEnd(44)} ${row.median.toFixed(1).padStart(9)} ms  (${row.best.toFixed(1)} to ${row.worst.toFixed(1)}, ${row.runs} runs)${rate}`,
+    );
   }
 }
 
@@ -66,7 +75,10 @@ const whole = front.wall + bound.wall + lowered.wall + scheduled.wall;
 const processor = front.cpu + bound.cpu + lowered.cpu + scheduled.cpu;
 record("headline: source to kernels, cold (WebGPU)", [whole], { cpu: processor, stages });
 const again = [];
-for (let run = 0; run < (quick ? 1 : 3); run++) again.push((await timed(() => take(compile(read(HEADLINE), { target: WEBGPU_DEFAULT, sizes: batch, seed: 0 })))).wall);
+for (let run = 0; run < (quick ? 1 : 3); run++)
+  again.push(
+    (await timed(() => take(compile(read(HEADLINE), { target: WEBGPU_DEFAULT, sizes: batch, seed: 0 })))).wall,
+  );
 record("headline: source to program, warm (WebGPU)", again);
 
 // ---- running on the CPU
@@ -77,7 +89,10 @@ async function forward(name, path, runs) {
   await runner.load((upload, into) => initialise(upload, program.seed, into));
   for (const { name: input, shape } of program.inputs) {
     const size = shape.reduce((product, extent) => product * extent, 1);
-    runner.write(input, Float32Array.from({ length: size }, (_, i) => Math.sin(i * 0.37)));
+    runner.write(
+      input,
+      Float32Array.from({ length: size }, (_, i) => Math.sin(i * 0.37)),
+    );
   }
   const [output] = program.outputs;
   await runner.run();
@@ -98,5 +113,12 @@ await forward(`VGG16 at 224, batch 1, wasm, ${threads} threads`, "examples/vgg16
 await forward(`ResNet-50 at 224, batch 1, wasm, ${threads} threads`, "examples/resnet50.net", quick ? 3 : 9);
 if (!quick) await forward(`headline at 224, batch 1, wasm, ${threads} threads`, HEADLINE, 5);
 
-if (json) console.log(JSON.stringify({ date: new Date().toISOString().slice(0, 10), node: process.version, cpu: cpus()[0]?.model, threads, results }, undefined, 1));
+if (json)
+  console.log(
+    JSON.stringify(
+      { date: new Date().toISOString().slice(0, 10), node: process.version, cpu: cpus()[0]?.model, threads, results },
+      undefined,
+      1,
+    ),
+  );
 process.exit(0);

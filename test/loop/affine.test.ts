@@ -160,7 +160,7 @@ describe("affine expressions", () => {
           const back = unflatten(flatten(there, to, from), from, from);
           back.forEach((part, d) => {
             const identity = (from[d] ?? 0) === 1 ? part.terms.length === 0 : asAxis(part) === d;
-            expect(identity, `${key(part)} for ${from} via ${to}`).toBe(true);
+            expect(identity, `${key(part)} for ${from.join("x")} via ${to.join("x")}`).toBe(true);
           });
         },
       ),
