@@ -40,6 +40,7 @@ describe.each(["language.md", "diagnostics.md", "ir.md"])("%s", (document) => {
       const drawn = renderDiagnostics(check(program?.body ?? "", {}, FILES).diagnostics);
       made.set(i, drawn);
     }
-    await expect(withBodies(text, made)).toMatchFileSnapshot(pathOf(document));
+    // A document is written by one test only: who has nothing to say of it leaves it alone.
+    if (made.size > 0) await expect(withBodies(text, made)).toMatchFileSnapshot(pathOf(document));
   });
 });
