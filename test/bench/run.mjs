@@ -5,18 +5,20 @@
  * slowest run of each. Compilation is timed cold, the first time in the process, after the modules were loaded.
  */
 import { readFileSync } from "node:fs";
-import { availableParallelism, cpus } from "node:os";
+import { cpus } from "node:os";
 import { scheduleLoops } from "../../dist/compiler/assemble.js";
-import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../dist/compiler/capability.js";
+import { WEBGPU_DEFAULT } from "../../dist/compiler/capability.js";
 import { bindModel, compile, lowerModel } from "../../dist/compiler/compile.js";
 import { elaborate } from "../../dist/compiler/elaborate/elaborate.js";
 import { diskResolve } from "../../dist/runtime/cli/sources.js";
 import { initialise } from "../../dist/runtime/engine/init.js";
+import { wasmCapability } from "../../dist/runtime/engine/wasm/capability.js";
 import { openWasm } from "../../dist/runtime/engine/wasm/runner.js";
 
 const json = process.argv.includes("--json");
 const quick = process.argv.includes("--quick");
-const threads = availableParallelism();
+const capability = await wasmCapability();
+const { threads } = capability;
 const batch = new Map([["N", 1]]);
 
 function read(path) {
@@ -84,7 +86,7 @@ record("headline: source to program, warm (WebGPU)", again);
 // ---- running on the CPU
 async function forward(name, path, runs) {
   const model = read(path);
-  const program = take(compile(model, { target: { ...WASM_DEFAULT, threads }, sizes: batch, seed: 0 }));
+  const program = take(compile(model, { target: capability, sizes: batch, seed: 0 }));
   const runner = await openWasm(program);
   await runner.load((upload, into) => initialise(upload, program.seed, into));
   for (const { name: input, shape } of program.inputs) {
@@ -116,7 +118,14 @@ if (!quick) await forward(`headline at 224, batch 1, wasm, ${threads} threads`, 
 if (json)
   console.log(
     JSON.stringify(
-      { date: new Date().toISOString().slice(0, 10), node: process.version, cpu: cpus()[0]?.model, threads, results },
+      {
+        date: new Date().toISOString().slice(0, 10),
+        node: process.version,
+        cpu: cpus()[0]?.model,
+        threads,
+        relaxedSimd: capability.relaxedSimd,
+        results,
+      },
       undefined,
       1,
     ),
