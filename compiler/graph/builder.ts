@@ -162,7 +162,7 @@ export function bindSizes(graph: Graph, env: ReadonlyMap<string, number>): Graph
 
 /** All sizes in a node: its shape, and those among its attributes. */
 function sizesOf(node: GraphNode): readonly Size[] {
-  if (node.op === "reshape") return [...node.shape, ...node.attrs.shape];
+  if (node.op === "reshape" || node.op === "broadcast") return [...node.shape, ...node.attrs.shape];
   if (node.op === "slice") return [...node.shape, node.attrs.start, node.attrs.size];
   return node.shape;
 }
@@ -189,7 +189,9 @@ function bindNode(node: GraphNode, inputs: readonly GraphNode[], env: ReadonlyMa
     return bound;
   };
   const shape = node.shape.map(bind);
-  if (node.op === "reshape") return { ...node, inputs, shape, attrs: { shape: node.attrs.shape.map(bind) } };
+  if (node.op === "reshape" || node.op === "broadcast") {
+    return { ...node, inputs, shape, attrs: { shape: node.attrs.shape.map(bind) } };
+  }
   if (node.op === "slice") {
     const { axis, start, size } = node.attrs;
     return { ...node, inputs, shape, attrs: { axis, start: bind(start), size: bind(size) } };

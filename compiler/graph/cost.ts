@@ -46,7 +46,15 @@ const BYTES: { readonly [K in DType]: number } = {
 };
 
 /** Nodes that compute nothing of their own: leaves, and other names for the same numbers. */
-const FREE: ReadonlySet<OpName> = new Set<OpName>(["input", "param", "constant", "reshape", "dropout", "detach"]);
+const FREE: ReadonlySet<OpName> = new Set<OpName>([
+  "input",
+  "param",
+  "constant",
+  "reshape",
+  "broadcast",
+  "dropout",
+  "detach",
+]);
 
 /** The cost of a graph as it was written; after `rewrite` the counts are those of the rewritten graph. */
 export function costOf(graph: Graph): Cost {

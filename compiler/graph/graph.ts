@@ -1,14 +1,14 @@
 /**
  * L1: the tensor graph.
  *
- * What a network computes, before anything is said of loops or memory: nodes of about twenty-five operators (`ops.ts`
- * is their one table) on tensors whose sizes may still be symbols. A graph is immutable and hash-consed: two equal pure
+ * What a network computes, before anything is said of loops or memory: nodes of about thirty operators (`ops.ts` is
+ * their one table) on tensors whose sizes may still be symbols. A graph is immutable and hash-consed: two equal pure
  * nodes are one node, which keeps the origins of both. Nodes with state or randomness (`input`, `param`, `dropout`)
  * carry a path and are told apart by it.
  */
 import type { DType } from "../../grammar/ast.ts";
 import type { Origin } from "../origin.ts";
-import type { BinaryFn, UnaryFn } from "../scalar.ts";
+import type { BinaryFn, CompareFn, UnaryFn } from "../scalar.ts";
 import type { Size } from "../size.ts";
 
 /** How a parameter starts when no file gives its values. Fans are computed from the parameter's shape. */
@@ -23,6 +23,19 @@ export type Init =
 
 type Pair = readonly [number, number];
 
+interface Convolution {
+  readonly stride: Pair;
+  readonly pad: Pair;
+  readonly dilation: Pair;
+  readonly groups: number;
+}
+
+interface Pooling {
+  readonly k: Pair;
+  readonly stride: Pair;
+  readonly pad: Pair;
+}
+
 /** Attributes of each operator. Axes are counted from 0, never negative here. */
 export interface OpAttrs {
   readonly input: { readonly name: string };
@@ -30,13 +43,23 @@ export interface OpAttrs {
   /** A scalar, shape []. */
   readonly constant: { readonly value: number };
   /** x: [N,C,H,W], w: [O,C/groups,KH,KW], b?: [O] -> [N,O,H',W']. */
-  readonly conv2d: { readonly stride: Pair; readonly pad: Pair; readonly dilation: Pair; readonly groups: number };
+  readonly conv2d: Convolution;
+  /** dy: [N,O,H',W'], w: as in conv2d -> [N,C,H,W] with `size` = [H,W]. */
+  readonly conv2d_input_grad: Convolution & { readonly size: Pair };
+  /** x: [N,C,H,W], dy: [N,O,H',W'] -> [O,C/groups,KH,KW] with `k` = [KH,KW]. */
+  readonly conv2d_weight_grad: Convolution & { readonly k: Pair };
   /** x: [...B,D], w: [O,D], b?: [O] -> [...B,O]. */
   readonly linear: Record<never, never>;
   /** a: [...B,M,K], b: [...B,K,P] -> [...B,M,P]; batch axes broadcast. */
   readonly matmul: Record<never, never>;
-  readonly max_pool2d: { readonly k: Pair; readonly stride: Pair; readonly pad: Pair };
-  readonly avg_pool2d: { readonly k: Pair; readonly stride: Pair; readonly pad: Pair; readonly countPad: boolean };
+  readonly max_pool2d: Pooling;
+  /** Where in its window (row · KW + column) the first maximum lies, as a number of x's element type. */
+  readonly max_pool2d_index: Pooling;
+  /** index: of max_pool2d_index, dy: [N,C,H',W'] -> [N,C,H,W] with `size` = [H,W]. */
+  readonly max_pool2d_grad: Pooling & { readonly size: Pair };
+  readonly avg_pool2d: Pooling & { readonly countPad: boolean };
+  /** dy: [N,C,H',W'] -> [N,C,H,W] with `size` = [H,W]. */
+  readonly avg_pool2d_grad: Pooling & { readonly countPad: boolean; readonly size: Pair };
   readonly softmax: { readonly axis: number };
   /** x: [N,C,...], weight, bias, running_mean, running_var: [C] -> x's shape. */
   readonly batch_norm: { readonly eps: number; readonly momentum: number };
@@ -50,11 +73,17 @@ export interface OpAttrs {
   readonly unary: { readonly fn: UnaryFn };
   /** Broadcasts from the right. */
   readonly binary: { readonly fn: BinaryFn };
+  /** left, right, then, otherwise, broadcast from the right: `left compare right ? then : otherwise`. */
+  readonly select: { readonly compare: CompareFn };
   readonly reshape: { readonly shape: readonly Size[] };
   /** out axis i is in axis order[i]. */
   readonly permute: { readonly order: readonly number[] };
+  /** Repeats axes of size 1, and adds axes in front. */
+  readonly broadcast: { readonly shape: readonly Size[] };
   readonly concat: { readonly axis: number };
   readonly slice: { readonly axis: number; readonly start: Size; readonly size: Size };
+  /** Zeros before and behind on one axis. */
+  readonly pad: { readonly axis: number; readonly before: number; readonly after: number };
   /** Identity outside training. */
   readonly dropout: { readonly p: number; readonly path: string };
   /** [...B,T,S]: entries with s > t become -inf. */

@@ -42,9 +42,13 @@ function attributes(node: GraphNode): string {
       return node.attrs.kind === "state" ? `${node.attrs.path} (state)` : node.attrs.path;
     case "constant":
       return String(node.attrs.value);
-    case "conv2d": {
+    case "conv2d":
+    case "conv2d_input_grad":
+    case "conv2d_weight_grad": {
       const { stride, pad, dilation, groups } = node.attrs;
+      const made = node.op === "conv2d_input_grad" ? node.attrs.size : node.op === "conv2d_weight_grad" && node.attrs.k;
       return list([
+        made ? `to ${made.join("x")}` : "",
         pair("stride", stride, 1),
         pair("pad", pad, 0),
         pair("dilation", dilation, 1),
@@ -52,10 +56,14 @@ function attributes(node: GraphNode): string {
       ]);
     }
     case "max_pool2d":
-    case "avg_pool2d": {
+    case "max_pool2d_index":
+    case "max_pool2d_grad":
+    case "avg_pool2d":
+    case "avg_pool2d_grad": {
       const { k, stride, pad } = node.attrs;
-      const counted = node.op === "avg_pool2d" && !node.attrs.countPad ? "count_pad=false" : "";
-      return list([`k=${k.join("x")}`, `stride=${stride.join("x")}`, pair("pad", pad, 0), counted]);
+      const counted = "countPad" in node.attrs && !node.attrs.countPad ? "count_pad=false" : "";
+      const made = "size" in node.attrs ? `to ${node.attrs.size.join("x")}` : "";
+      return list([made, `k=${k.join("x")}`, `stride=${stride.join("x")}`, pair("pad", pad, 0), counted]);
     }
     case "softmax":
     case "concat":
@@ -68,7 +76,12 @@ function attributes(node: GraphNode): string {
     case "unary":
     case "binary":
       return node.attrs.fn;
+    case "select":
+      return node.attrs.compare;
+    case "pad":
+      return `axis=${node.attrs.axis} before=${node.attrs.before} after=${node.attrs.after}`;
     case "reshape":
+    case "broadcast":
       return showShape(node.attrs.shape);
     case "permute":
       return `[${node.attrs.order.join(", ")}]`;

@@ -66,6 +66,23 @@ export function binary([a, b]: Inputs, { fn }: OpAttrs["binary"]): Ruled {
   return mixedTypes([left, right]) ?? broadcast(SYMBOLS[fn], left, right);
 }
 
+export function select(inputs: Inputs): Ruled {
+  const [first, ...others] = inputs;
+  const all = (ruled: Ruled, other: TensorType): Ruled =>
+    isProblem(ruled) ? ruled : broadcast("select", ruled, other);
+  return mixedTypes(inputs) ?? others.reduce(all, given(first));
+}
+
+export function broadcastTo([x]: Inputs, { shape }: OpAttrs["broadcast"]): Ruled {
+  const data = given(x);
+  const result = broadcast("broadcast", data, { shape, dtype: data.dtype });
+  if (isProblem(result)) return result;
+  const fits = result.shape.length === shape.length && result.shape.every((size, i) => equal(size, shape[i] ?? -1));
+  return fits
+    ? result
+    : problem("E0301", "`broadcast` only repeats", { label: `${showShape(data.shape)} to ${showShape(shape)}` });
+}
+
 /** Window arithmetic: `⌊(n + 2·pad - dilation·(k - 1) - 1) / stride⌋ + 1`. */
 export function conv2d([x, w, b]: Inputs, attrs: OpAttrs["conv2d"]): Ruled {
   const image = given(x);
@@ -104,7 +121,9 @@ export function conv2d([x, w, b]: Inputs, attrs: OpAttrs["conv2d"]): Ruled {
   ]);
 }
 
-export function pool2d(op: "max_pool2d" | "avg_pool2d"): (inputs: Inputs, attrs: OpAttrs["max_pool2d"]) => Ruled {
+export function pool2d(
+  op: "max_pool2d" | "max_pool2d_index" | "avg_pool2d",
+): (inputs: Inputs, attrs: OpAttrs["max_pool2d"]) => Ruled {
   return ([x], { k, stride, pad }) => {
     const image = given(x);
     const wrong =
@@ -131,6 +150,63 @@ export function pool2d(op: "max_pool2d" | "avg_pool2d"): (inputs: Inputs, attrs:
       ["a smaller window, or a larger input"],
     );
   };
+}
+
+/** [N,C,H,W], if convolving that with `w` gives dy's shape. */
+export function conv2dInputGrad([dy, w]: Inputs, attrs: OpAttrs["conv2d_input_grad"]): Ruled {
+  const [result, weight] = [given(dy), given(w)];
+  const wrong =
+    signature("conv2d_input_grad", "dy: [N, O, H, W]", result, 4) ??
+    signature("conv2d_input_grad", "w: [O, C/groups, KH, KW]", weight, 4);
+  if (wrong) return wrong;
+  const image = {
+    shape: [axisOf(result, 0), mul(axisOf(weight, 1), attrs.groups), ...attrs.size],
+    dtype: result.dtype,
+  };
+  return inverse("conv2d_input_grad", image, conv2d([image, weight], attrs), result);
+}
+
+/** [O,C/groups,KH,KW], if convolving `x` with that gives dy's shape. */
+export function conv2dWeightGrad([x, dy]: Inputs, attrs: OpAttrs["conv2d_weight_grad"]): Ruled {
+  const [image, result] = [given(x), given(dy)];
+  const wrong =
+    signature("conv2d_weight_grad", "x: [N, C, H, W]", image, 4) ??
+    signature("conv2d_weight_grad", "dy: [N, O, H, W]", result, 4);
+  if (wrong) return wrong;
+  const inner = divExact(axisOf(image, 1), attrs.groups) ?? 0;
+  const weight = { shape: [axisOf(result, 1), inner, ...attrs.k], dtype: image.dtype };
+  return inverse("conv2d_weight_grad", weight, conv2d([image, weight], attrs), result);
+}
+
+export function maxPool2dGrad([index, dy]: Inputs, attrs: OpAttrs["max_pool2d_grad"]): Ruled {
+  const places = given(index);
+  return mixedTypes([places, given(dy)]) ?? poolGrad("max_pool2d_grad", given(dy), attrs, [places]);
+}
+
+export function avgPool2dGrad([dy]: Inputs, attrs: OpAttrs["avg_pool2d_grad"]): Ruled {
+  return poolGrad("avg_pool2d_grad", given(dy), attrs, []);
+}
+
+function poolGrad(op: string, dy: TensorType, attrs: OpAttrs["max_pool2d_grad"], others: Inputs): Ruled {
+  const wrong = signature(op, "dy: [N, C, H, W]", dy, 4);
+  if (wrong) return wrong;
+  const image = { shape: [...dy.shape.slice(0, 2), ...attrs.size], dtype: dy.dtype };
+  const pooled = pool2d("max_pool2d")([image], attrs);
+  return [...others, dy].reduce<Ruled>(
+    (ruled, wanted) => (isProblem(ruled) ? ruled : inverse(op, image, pooled, wanted)),
+    image,
+  );
+}
+
+/** `made`, if the forward operator takes it to the type that is there. */
+function inverse(op: string, made: TensorType, forward: Ruled, there: TensorType): Ruled {
+  if (isProblem(forward)) return forward;
+  const fits =
+    forward.shape.length === there.shape.length && forward.shape.every((size, i) => equal(size, there.shape[i] ?? -1));
+  if (fits) return mixedTypes([forward, there]) ?? made;
+  return problem("E0310", `\`${op}\` gets the gradient of another result`, {
+    label: `${showShape(forward.shape)} is wanted here, this is ${showShape(there.shape)}`,
+  });
 }
 
 export function linear([x, w, b]: Inputs): Ruled {
@@ -273,6 +349,12 @@ export function slice([x]: Inputs, { axis, start, size }: OpAttrs["slice"]): Rul
     });
   }
   return { shape: data.shape.with(axis, size), dtype: data.dtype };
+}
+
+export function pad([x]: Inputs, { axis, before, after }: OpAttrs["pad"]): Ruled {
+  const data = given(x);
+  const wrong = outside("pad", data, [axis]) ?? atLeastOne("pad", [before, after], 0);
+  return wrong ?? { shape: data.shape.with(axis, add(axisOf(data, axis), before + after)), dtype: data.dtype };
 }
 
 // ------------------------------------------------------------------------------------------------------- shared pieces

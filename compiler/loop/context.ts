@@ -19,8 +19,11 @@ export interface Context {
     readonly shape: readonly number[];
     readonly dtype: DType;
     readonly from: readonly Value[];
-    /** Channels last if 4-D, or in the order in which this value lies in memory. Row-major if absent. */
-    readonly like?: "channels-last" | View;
+    /**
+     * Channels last if 4-D, [O,C,KH,KW] with O innermost, or in the order in which this value lies in memory. Row-major
+     * if absent.
+     */
+    readonly like?: "channels-last" | "filters-last" | View;
   }) => Buffer;
   readonly input: (name: string, type: TensorType) => Buffer;
   readonly param: (node: NodeOf<"param">) => Buffer;

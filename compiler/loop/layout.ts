@@ -29,6 +29,9 @@ function inOrder(rank: number): readonly number[] {
 /** [N,C,H,W] stored as N,H,W,C: what convolutions read best. */
 export const CHANNELS_LAST: Layout = { kind: "rows", order: [0, 2, 3, 1] };
 
+/** [O,C,KH,KW] stored as KH,KW,C,O: a right factor of a convolution, and how its gradient comes about. */
+export const FILTERS_LAST: Layout = { kind: "rows", order: [2, 3, 1, 0] };
+
 /** For each dimension, how far apart its neighbours lie in a dense `rows` layout. */
 function strides(shape: readonly number[], order: readonly number[]): readonly number[] {
   const result = shape.map(() => 0);

@@ -111,6 +111,11 @@ export const lowerBatchNorm: Lowering<"batch_norm"> = (node, context) => {
   });
 };
 
+export const lowerSelect: Lowering<"select"> = (node, context) =>
+  mapKernel(node, context, "select", node.inputs, ([left, right = num(0), then = num(0), otherwise = num(0)]) =>
+    select(node.attrs.compare, left, right, then, otherwise),
+  );
+
 /** Column s of row t is masked (LOWEST) where s > t. */
 export const lowerCausalMask: Lowering<"causal_mask"> = (node, context) =>
   mapKernel(node, context, "causal_mask", [operand(node, 0)], ([x], _, index) => {
@@ -130,6 +135,20 @@ export function lowerIdentity(node: NodeOf<"dropout"> | NodeOf<"detach">, contex
   return context.value(operand(node, 0));
 }
 
+/** The value in a buffer, for a load with guards: a literal would be itself outside of its bounds too. */
+export function bufferedView(node: GraphNode, context: Context): View {
+  const value = context.value(node);
+  if (value.kind === "view") return value;
+  const shape = knownShape(node);
+  const name = nameOf(node, "filled");
+  const filled = context.allocate({ name, shape, dtype: node.dtype, from: [] });
+  const builder = kernelBuilder(context.buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(shape.length), d), size));
+  builder.store(filled, index, num(value.value));
+  context.emit(builder.finish({ name, layers: layersOf(node) }));
+  return viewOf(filled);
+}
+
 // ------------------------------------------------------------------------------------------------------------- movements
 
 export const lowerReshape: Lowering<"reshape"> = (node, context) =>
@@ -147,6 +166,30 @@ export const lowerSlice: Lowering<"slice"> = (node, context) => {
   const shape = knownShape(node);
   const inner = shape.map((_, d) => (d === along ? add(axis(d), constant(start)) : axis(d)));
   return remap(context.value(operand(node, 0)), shape, inner);
+};
+
+/** A view that reads the same element again and again. */
+export const lowerBroadcast: Lowering<"broadcast"> = (node, context) => {
+  const x = operand(node, 0);
+  const shape = knownShape(node);
+  const index = shape.map((_, d) => axis(d));
+  return remap(context.value(x), shape, broadcastIndex(knownShape(x), index));
+};
+
+export const lowerPad: Lowering<"pad"> = (node, context) => {
+  const x = operand(node, 0);
+  const value = bufferedView(x, context);
+  const { axis: along, before } = node.attrs;
+  const shape = knownShape(node);
+  const name = nameOf(node, "pad");
+  const builder = kernelBuilder(context.buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(shape.length), d), size));
+  const inner = add(entry(index, along), constant(-before));
+  const guards = [{ index: inner, size: entry(knownShape(x), along) }];
+  const out = context.allocate({ name, shape, dtype: node.dtype, from: [value], like: value });
+  builder.store(out, index, builder.load(value, index.with(along, inner), guards, 0));
+  context.emit(builder.finish({ name, layers: layersOf(node) }));
+  return viewOf(out);
 };
 
 /** One kernel for each part, writing its own slice of the result. */

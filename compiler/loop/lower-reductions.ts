@@ -32,6 +32,8 @@ interface Window {
   readonly index: readonly Affine[];
   /** Input row and column of the window's first element. */
   readonly origin: readonly [Affine, Affine];
+  /** Row and column within the window. */
+  readonly tap: readonly [Affine, Affine];
 }
 
 function window(node: GraphNode, context: Context, { k, stride, pad }: Pooling, otherwise: number): Window {
@@ -52,11 +54,17 @@ function window(node: GraphNode, context: Context, { k, stride, pad }: Pooling, 
     { index: column, size: width ?? 0 },
   ];
   const element = builder.load(context.value(operand(node, 0)), [n, c, row, column], guards, otherwise);
-  return { builder, element, index: [n, c, h, w], origin };
+  return { builder, element, index: [n, c, h, w], origin, tap: [kh, kw] };
 }
 
-function finishPool(node: GraphNode, context: Context, at: Window, by: "max" | "sum", value: Scalar): Value {
-  const name = nameOf(node, by === "max" ? "max_pool" : "avg_pool");
+function finishPool(
+  node: GraphNode,
+  context: Context,
+  at: Window,
+  name: string,
+  reduce: { readonly by: "max" | "sum" | "argmax"; readonly body: readonly Scalar[] },
+  value: Scalar,
+): Value {
   const out = context.allocate({
     name,
     shape: knownShape(node),
@@ -65,32 +73,44 @@ function finishPool(node: GraphNode, context: Context, at: Window, by: "max" | "
     like: "channels-last",
   });
   at.builder.store(out, at.index, value);
-  context.emit(at.builder.finish({ name, layers: layersOf(node), reduce: { by, body: [at.element] } }));
+  context.emit(at.builder.finish({ name, layers: layersOf(node), reduce }));
   return viewOf(out);
 }
 
-export const lowerMaxPool2d: Lowering<"max_pool2d"> = (node, context) =>
-  finishPool(node, context, window(node, context, node.attrs, LOWEST), "max", STATE);
+export const lowerMaxPool2d: Lowering<"max_pool2d"> = (node, context) => {
+  const at = window(node, context, node.attrs, LOWEST);
+  return finishPool(node, context, at, nameOf(node, "max_pool"), { by: "max", body: [at.element] }, STATE);
+};
+
+/** The reducer takes the smaller of the positions of equal elements: the first in row-major order. */
+export const lowerMaxPool2dIndex: Lowering<"max_pool2d_index"> = (node, context) => {
+  const at = window(node, context, node.attrs, LOWEST);
+  const position = affineScalar(add(scale(at.tap[0], node.attrs.k[1]), at.tap[1]));
+  const reduce = { by: "argmax", body: [at.element, position] } as const;
+  return finishPool(node, context, at, nameOf(node, "max_pool_index"), reduce, { kind: "state", index: 1 });
+};
+
+/** How many of the `extent` elements from `origin` on lie in an axis of this size. */
+export function insideWindow(origin: Affine, extent: number, size: number): Scalar {
+  const start = affineScalar(origin);
+  const end = binary("min", binary("add", start, num(extent)), num(size));
+  return binary("sub", end, binary("max", start, num(0)));
+}
 
 /** The divisor counts the whole window, or (`countPad` off) only its elements inside the input. */
 export const lowerAvgPool2d: Lowering<"avg_pool2d"> = (node, context) => {
   const { k, pad, countPad } = node.attrs;
   const at = window(node, context, node.attrs, 0);
   const [height, width] = knownShape(operand(node, 0)).slice(2);
-  const inside = (origin: Affine, extent: number, size: number): Scalar => {
-    const start = affineScalar(origin);
-    const end = binary("min", binary("add", start, num(extent)), num(size));
-    return binary("sub", end, binary("max", start, num(0)));
-  };
   const whole = countPad || (pad[0] === 0 && pad[1] === 0);
   const divided = whole
     ? binary("mul", STATE, num(1 / (k[0] * k[1])))
     : binary(
         "div",
         STATE,
-        binary("mul", inside(at.origin[0], k[0], height ?? 0), inside(at.origin[1], k[1], width ?? 0)),
+        binary("mul", insideWindow(at.origin[0], k[0], height ?? 0), insideWindow(at.origin[1], k[1], width ?? 0)),
       );
-  return finishPool(node, context, at, "sum", divided);
+  return finishPool(node, context, at, nameOf(node, "avg_pool"), { by: "sum", body: [at.element] }, divided);
 };
 
 // --------------------------------------------------------------------------------------------------------------- reduce
@@ -145,6 +165,9 @@ export const lowerReduce: Lowering<"reduce"> = (node, context) => {
   const count = product(axes.map((d) => entry(knownShape(x), d)));
   const value = fn === "mean" ? binary("mul", STATE, num(1 / count)) : STATE;
   const by = fn === "mean" ? "sum" : fn;
+  const whole = context.value(x);
+  // One number everywhere: nothing to run over.
+  if (whole.kind === "literal") return { ...whole, value: fn === "sum" ? whole.value * count : whole.value };
   return entry(reduceAxes(node, context, { x, axes, keep, by, label: fn, values: [value], names: [fn] }), 0);
 };
 

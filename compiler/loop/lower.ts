@@ -14,7 +14,7 @@ import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, fuse } from "./fuse.ts";
-import { CHANNELS_LAST, rowMajor } from "./layout.ts";
+import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packConstants } from "./pack.ts";
 import { splitRows } from "./split.ts";
@@ -118,7 +118,12 @@ function lowerNode<K extends OpName>(node: GraphNode & { readonly op: K }, conte
   return lowering(node as never, context);
 }
 
-function layoutLike(shape: readonly number[], like: "channels-last" | View, buffers: readonly Buffer[]): Layout {
+function layoutLike(
+  shape: readonly number[],
+  like: "channels-last" | "filters-last" | View,
+  buffers: readonly Buffer[],
+): Layout {
+  if (like === "filters-last") return FILTERS_LAST;
   const fallback = shape.length === 4 ? CHANNELS_LAST : rowMajor(shape.length);
   if (like === "channels-last") return fallback;
   // What the caller wrote row-major says nothing about what is best here.

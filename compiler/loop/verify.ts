@@ -189,36 +189,53 @@ function verifyWrites(loops: Loops, kernels: readonly Kernel[]): readonly string
   });
 }
 
-type Box = readonly { readonly start: number; readonly end: number }[];
+/**
+ * In each dimension every `step`-th element from `start` to below `end`: a box, or one phase of a strided one. The step of
+ * a single element is 0.
+ */
+type Box = readonly { readonly start: number; readonly end: number; readonly step: number; readonly count: number }[];
 
 /**
- * The box of elements that a store writes, each once: every dimension a mixed-radix number of axes of its own. Undefined
- * if the store is not of that form.
+ * The box of elements that a store writes, each once: every dimension a step times a mixed-radix number of axes of its
+ * own. Undefined if the store is not of that form.
  */
 function boxOf(kernel: Kernel, store: Store): Box | undefined {
   if (store.guards.length > 0) return undefined;
   const seen = new Set<number>();
-  const box: { start: number; end: number }[] = [];
+  const box: Box[number][] = [];
   for (const part of store.index) {
     if (!isLinear(part)) return undefined;
-    let radix = 1;
-    for (const { coefficient, atom } of [...part.terms].sort((a, b) => a.coefficient - b.coefficient)) {
-      if (atom.kind !== "axis" || seen.has(atom.axis) || coefficient !== radix) return undefined;
+    const terms = [...part.terms].sort((a, b) => a.coefficient - b.coefficient);
+    const step = terms[0]?.coefficient ?? 0;
+    if (step < 0) return undefined;
+    let count = 1;
+    for (const { coefficient, atom } of terms) {
+      if (atom.kind !== "axis" || seen.has(atom.axis) || coefficient !== step * count) return undefined;
       seen.add(atom.axis);
-      radix *= kernel.axes[atom.axis]?.size ?? 1;
+      count *= kernel.axes[atom.axis]?.size ?? 1;
     }
-    box.push({ start: part.constant, end: part.constant + radix });
+    box.push({ start: part.constant, end: part.constant + step * (count - 1) + 1, step, count });
   }
   return box;
 }
 
 /** Whether boxes are disjoint and fill the shape. */
 function tiles(boxes: readonly Box[], shape: readonly number[]): boolean {
-  const volume = (box: Box): number => product(box.map(({ start, end }) => end - start));
+  const volume = (box: Box): number => product(box.map(({ count }) => count));
   const meet = (a: Box, b: Box): boolean =>
-    a.every(({ start, end }, d) => start < (b[d]?.end ?? 0) && (b[d]?.start ?? 0) < end);
+    a.every((mine, d) => {
+      const other = b[d] ?? mine;
+      // Two progressions share no element if their starts differ modulo a divisor of both steps.
+      const common = gcd(mine.step, other.step);
+      const apart = common > 0 && (mine.start - other.start) % common !== 0;
+      return !apart && mine.start < other.end && other.start < mine.end;
+    });
   const disjoint = boxes.every((a, i) => boxes.slice(i + 1).every((b) => !meet(a, b)));
   return disjoint && boxes.reduce((sum, box) => sum + volume(box), 0) === product(shape);
+}
+
+function gcd(a: number, b: number): number {
+  return b === 0 ? a : gcd(b, a % b);
 }
 
 /** The same by listing every element written. */

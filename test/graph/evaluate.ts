@@ -6,7 +6,7 @@
  * computed in f64. Running mode is inference: dropout is the identity, batch norm uses its running statistics.
  */
 import type { Graph, GraphNode, NodeOf, OpAttrs } from "../../compiler/graph/graph.ts";
-import type { BinaryFn, UnaryFn } from "../../compiler/scalar.ts";
+import type { BinaryFn, CompareFn, UnaryFn } from "../../compiler/scalar.ts";
 import { isKnown } from "../../compiler/size.ts";
 
 interface Tensor {
@@ -51,14 +51,24 @@ function compute(
       return Float64Array.of(node.attrs.value);
     case "conv2d":
       return conv2d(shape, arg(0), arg(1), args[2], node.attrs);
+    case "conv2d_input_grad":
+      return conv2dInputGrad(shape, arg(0), arg(1), node.attrs);
+    case "conv2d_weight_grad":
+      return conv2dWeightGrad(shape, arg(0), arg(1), node.attrs);
     case "linear":
       return linear(shape, arg(0), arg(1), args[2]);
     case "matmul":
       return matmul(shape, arg(0), arg(1));
     case "max_pool2d":
       return maxPool(shape, arg(0), node.attrs);
+    case "max_pool2d_index":
+      return maxPoolIndex(shape, arg(0), node.attrs);
+    case "max_pool2d_grad":
+      return maxPoolGrad(shape, arg(0), arg(1), node.attrs);
     case "avg_pool2d":
       return averagePool(shape, arg(0), node.attrs);
+    case "avg_pool2d_grad":
+      return averagePoolGrad(shape, arg(0), node.attrs);
     case "softmax":
       return softmax(arg(0), node.attrs.axis);
     case "batch_norm":
@@ -71,6 +81,22 @@ function compute(
       return arg(0).data.map(UNARY[node.attrs.fn]);
     case "binary":
       return binary(shape, arg(0), arg(1), BINARY[node.attrs.fn]);
+    case "select": {
+      const holds = COMPARE[node.attrs.compare];
+      return fill(shape, (i) => {
+        const chosen = holds(readBroadcast(arg(0), i), readBroadcast(arg(1), i)) ? arg(2) : arg(3);
+        return readBroadcast(chosen, i);
+      });
+    }
+    case "broadcast":
+      return fill(shape, (i) => readBroadcast(arg(0), i));
+    case "pad": {
+      const { axis, before } = node.attrs;
+      return fill(shape, (i) => {
+        const from = at(i, axis) - before;
+        return from < 0 || from >= at(arg(0).shape, axis) ? 0 : read(arg(0), i.with(axis, from));
+      });
+    }
     case "reshape":
     case "dropout":
     case "detach":
@@ -123,6 +149,46 @@ function conv2d(
   });
 }
 
+/** Every (output, weight, image) triple of a convolution: their indices, where the image element exists. */
+function eachTap(
+  dy: readonly number[],
+  w: readonly number[],
+  image: readonly number[],
+  { stride, pad, dilation, groups }: OpAttrs["conv2d"],
+  visit: (output: readonly number[], weight: readonly number[], element: readonly number[]) => void,
+): void {
+  eachIndex(dy, (output) => {
+    const group = Math.floor(at(output, 1) / (at(w, 0) / groups));
+    eachIndex(w.slice(1), (tap) => {
+      const row = at(output, 2) * stride[0] - pad[0] + at(tap, 1) * dilation[0];
+      const column = at(output, 3) * stride[1] - pad[1] + at(tap, 2) * dilation[1];
+      if (row < 0 || row >= at(image, 2) || column < 0 || column >= at(image, 3)) return;
+      visit(output, [at(output, 1), ...tap], [at(output, 0), group * at(w, 1) + at(tap, 0), row, column]);
+    });
+  });
+}
+
+/** The forward pass run backwards: every product scattered to where its other factor came from. */
+function conv2dInputGrad(shape: readonly number[], dy: Tensor, w: Tensor, attrs: OpAttrs["conv2d"]): Float64Array {
+  const data = new Float64Array(count(shape));
+  eachTap(dy.shape, w.shape, shape, attrs, (output, weight, element) => {
+    accumulate(data, offset(shape, element), read(dy, output) * read(w, weight));
+  });
+  return data;
+}
+
+function conv2dWeightGrad(shape: readonly number[], x: Tensor, dy: Tensor, attrs: OpAttrs["conv2d"]): Float64Array {
+  const data = new Float64Array(count(shape));
+  eachTap(dy.shape, shape, x.shape, attrs, (output, weight, element) => {
+    accumulate(data, offset(shape, weight), read(dy, output) * read(x, element));
+  });
+  return data;
+}
+
+function accumulate(data: Float64Array, place: number, value: number): void {
+  data[place] = (data[place] ?? Number.NaN) + value;
+}
+
 function linear(shape: readonly number[], x: Tensor, w: Tensor, b: Tensor | undefined): Float64Array {
   return fill(shape, (index) => {
     const o = at(index, index.length - 1);
@@ -144,19 +210,57 @@ function matmul(shape: readonly number[], a: Tensor, b: Tensor): Float64Array {
   });
 }
 
-/** The elements of the window at `index` that lie inside the image. */
-function windowAt(x: Tensor, index: readonly number[], attrs: OpAttrs["max_pool2d"]): number[] {
+/** An element of an image under a window, and its place there in row-major order. */
+interface Covered {
+  readonly element: readonly number[];
+  readonly place: number;
+}
+
+/** The elements of the window at `index` that lie inside an image of this shape. */
+function windowOf(image: readonly number[], index: readonly number[], attrs: OpAttrs["max_pool2d"]): Covered[] {
   const { k, stride, pad } = attrs;
-  const found: number[] = [];
+  const found: Covered[] = [];
   for (let p = 0; p < k[0]; p++) {
     for (let q = 0; q < k[1]; q++) {
       const row = at(index, 2) * stride[0] - pad[0] + p;
       const column = at(index, 3) * stride[1] - pad[1] + q;
-      if (row < 0 || row >= at(x.shape, 2) || column < 0 || column >= at(x.shape, 3)) continue;
-      found.push(read(x, [at(index, 0), at(index, 1), row, column]));
+      if (row < 0 || row >= at(image, 2) || column < 0 || column >= at(image, 3)) continue;
+      found.push({ element: [at(index, 0), at(index, 1), row, column], place: p * k[1] + q });
     }
   }
   return found;
+}
+
+/** Their values. */
+function windowAt(x: Tensor, index: readonly number[], attrs: OpAttrs["max_pool2d"]): number[] {
+  return windowOf(x.shape, index, attrs).map(({ element }) => read(x, element));
+}
+
+function maxPoolIndex(shape: readonly number[], x: Tensor, attrs: OpAttrs["max_pool2d"]): Float64Array {
+  return fill(shape, (index) => {
+    const inside = windowOf(x.shape, index, attrs);
+    const greatest = Math.max(...inside.map(({ element }) => read(x, element)));
+    return inside.find(({ element }) => read(x, element) === greatest)?.place ?? Number.NaN;
+  });
+}
+
+function maxPoolGrad(shape: readonly number[], places: Tensor, dy: Tensor, attrs: OpAttrs["max_pool2d"]): Float64Array {
+  const data = new Float64Array(count(shape));
+  eachIndex(dy.shape, (index) => {
+    const taken = windowOf(shape, index, attrs).find(({ place }) => place === read(places, index));
+    if (taken !== undefined) accumulate(data, offset(shape, taken.element), read(dy, index));
+  });
+  return data;
+}
+
+function averagePoolGrad(shape: readonly number[], dy: Tensor, attrs: OpAttrs["avg_pool2d_grad"]): Float64Array {
+  const data = new Float64Array(count(shape));
+  eachIndex(dy.shape, (index) => {
+    const inside = windowOf(shape, index, attrs);
+    const share = read(dy, index) / (attrs.countPad ? attrs.k[0] * attrs.k[1] : inside.length);
+    for (const { element } of inside) accumulate(data, offset(shape, element), share);
+  });
+  return data;
 }
 
 function maxPool(shape: readonly number[], x: Tensor, attrs: OpAttrs["max_pool2d"]): Float64Array {
@@ -279,6 +383,12 @@ const BINARY: { readonly [K in BinaryFn]: (x: number, y: number) => number } = {
   max: Math.max,
   min: Math.min,
   pow: Math.pow,
+};
+
+const COMPARE: { readonly [K in CompareFn]: (x: number, y: number) => boolean } = {
+  lt: (x, y) => x < y,
+  le: (x, y) => x <= y,
+  eq: (x, y) => x === y,
 };
 
 /** 2/√π · e^(-x²) · Σ 2ⁿx²ⁿ⁺¹ / (2n+1)!!, whose terms are all of one sign (Abramowitz & Stegun 7.1.6). */
