@@ -8,7 +8,8 @@ import { targetRecord } from "../devices.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
 import { elaborateEntry, report, sizesOf, stage } from "../model.ts";
-import { checkDestination, type ExtraFile, writeProgramFolder } from "../program-folder.ts";
+import { checkDestination } from "../own-folder.ts";
+import { type ExtraFile, PROGRAM_FOLDER, writeProgramFolder } from "../program-folder.ts";
 import { openEntry } from "../sources.ts";
 import { bytes, grouped, paint, print } from "../terminal.ts";
 import { openWeights, type Weights, writeWeights } from "../weights.ts";
@@ -68,7 +69,7 @@ async function extraFiles(
 
 export async function compileCommand(file: string, options: CompileCommandOptions): Promise<ExitCode> {
   const reporting = { json: options.json === true };
-  checkDestination(options.output);
+  checkDestination(options.output, PROGRAM_FOLDER);
   const entry = openEntry(file);
   const model = elaborateEntry(entry, { model: options.model, bind: new Map(), ...reporting });
   if (model === undefined) return EXIT.wrong;
