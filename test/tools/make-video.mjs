@@ -5,21 +5,14 @@
  * its time, so that tests know what they decode. The scene is a cartoon face whose brows rise, whose mouth opens and
  * whose head sways: nobody's face. Run as a program it writes `examples/clip.mp4`:
  *
- *   node test/tools/make-video.mjs [path]
+ *   npm run build && node test/tools/make-video.mjs [path]
  */
 import { fileURLToPath } from "node:url";
-import {
-  AV_LOG_ERROR,
-  AV_PIX_FMT_RGB24,
-  AV_PIX_FMT_YUV420P,
-  Encoder,
-  Frame,
-  Log,
-  Muxer,
-  Packet,
-  SoftwareScaleContext,
-  SWS_BILINEAR,
-} from "node-av";
+
+const isProgram = process.argv[1] === fileURLToPath(import.meta.url);
+// Node itself runs what was built; a test runner runs the sources.
+const encoder = isProgram ? "../../dist/runtime/data/encode.js" : "../../runtime/data/encode.ts";
+const encode = await (await import(/* @vite-ignore */ encoder)).loadEncoder();
 
 /** An ellipse as [signed distance in pixels (negative inside), left, top, right, bottom]. */
 const ellipse = (cx, cy, rx, ry) => [
@@ -80,60 +73,17 @@ export function drawScene(t, width, height) {
   return rgb;
 }
 
-/**
- * Encodes `frames` frames at `fps`. (No codec options: node-av 6.1.1 frees their dictionary twice and crashes at exit.) `codec` is an encoder of FFmpeg's, such as libx264, mpeg4 or libvpx.
- */
+/** Encodes `frames` frames at `fps`. `codec` is an encoder of FFmpeg's, such as libx264, mpeg4 or libvpx. */
 export function makeVideo(
   path,
   { codec, frames, fps = 25, width = 320, height = 240, bitrate = "600k", maxBFrames = 0 },
 ) {
-  Log.setLevel(AV_LOG_ERROR);
-  const timeBase = { num: 1, den: fps };
-  const toYuv = new SoftwareScaleContext();
-  toYuv.getContext(width, height, AV_PIX_FMT_RGB24, width, height, AV_PIX_FMT_YUV420P, SWS_BILINEAR);
-  const encoder = Encoder.createSync(codec, {
-    bitrate,
-    gopSize: 25,
-    maxBFrames,
-    threadCount: 1,
-    context: { timeBase, framerate: { num: fps, den: 1 } },
-  });
-  const muxer = Muxer.openSync(path);
-  const stream = muxer.addStream(encoder);
-  const write = () => {
-    for (;;) {
-      const packet = encoder.receiveSync();
-      if (!(packet instanceof Packet)) return; // it wants another frame, or has no more packets
-      muxer.writePacketSync(packet, stream);
-      packet.free();
-    }
-  };
-  for (let i = 0; i < frames; i++) {
-    const rgb = Frame.fromVideoBuffer(Buffer.from(drawScene(i / fps, width, height)), {
-      width,
-      height,
-      format: AV_PIX_FMT_RGB24,
-      timeBase,
-      pts: BigInt(i),
-    });
-    const yuv = new Frame();
-    yuv.alloc();
-    toYuv.scaleFrameSync(yuv, rgb);
-    yuv.pts = BigInt(i);
-    yuv.timeBase = timeBase;
-    encoder.encodeSync(yuv);
-    write();
-    rgb.free();
-    yuv.free();
-  }
-  encoder.flushSync();
-  write();
-  muxer.closeSync();
-  encoder.close();
-  toYuv.freeContext();
+  if (encode === undefined) throw new Error("node-av is not installed");
+  const scenes = Array.from({ length: frames }, (_, i) => drawScene(i / fps, width, height));
+  encode(path, { codec, width, height, fps, bitrate, maxBFrames }, scenes);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (isProgram) {
   const path = process.argv[2] ?? fileURLToPath(new URL("../../examples/clip.mp4", import.meta.url));
   makeVideo(path, { codec: "libx264", frames: 50 });
   console.log(path);
