@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { LAYOUTS } from "../data/manifest.ts";
 import { DEVICE_NAMES } from "./devices.ts";
 import { CommandError, EXIT, type ExitCode, systemCode } from "./exit.ts";
 import { printJsonFailure } from "./json.ts";
@@ -20,6 +21,15 @@ function natural(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("a whole number from 0 up is wanted.");
   return value;
+}
+
+function frameSize(text: string): readonly [number, number] {
+  const match = /^(\d+)[x×](\d+)$/.exec(text);
+  const [width, height] = [Number(match?.[1]), Number(match?.[2])];
+  const fits = (side: number): boolean => side % 2 === 0 && side >= 32 && side <= 2048;
+  if (match === null || !fits(width) || !fits(height))
+    throw new InvalidArgumentError("write two even numbers from 32 to 2048, for example 128x128.");
+  return [width, height];
 }
 
 function bindings(text: string, sofar: readonly (readonly [string, number])[]): readonly (readonly [string, number])[] {
@@ -216,6 +226,60 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     program.command("doctor").description("show which devices and decoders this machine has, and what auto chooses"),
   ).action(async (options) => {
     exit = await (await import("./commands/doctor.ts")).doctor(options);
+  });
+
+  const data = program.command("data").description("make, scan and split sets of clips");
+  const layout = (command: Command): Command =>
+    command.addOption(
+      new Option("--layout <name>", "how the folders are arranged").choices(LAYOUTS).makeOptionMandatory(),
+    );
+
+  layout(
+    json(
+      data
+        .command("make")
+        .description("draw a synthetic set of clips: faces that act, or the association task")
+        .argument("<folder>", "the folder to write; an earlier set of netc's there is replaced")
+        .addOption(new Option("--subjects <n>", "how many people").argParser(positive))
+        .addOption(new Option("--clips <n>", "clips of each person for each class").argParser(positive))
+        .addOption(new Option("--frames <n>", "frames of each clip").argParser(positive))
+        .addOption(
+          new Option("--size <WxH>", "size of a frame, both even").argParser(frameSize).default([128, 128], "128x128"),
+        )
+        .addOption(new Option("--seed <n>", "the same seed draws the same set").argParser(natural).default(0))
+        .addOption(new Option("--format <name>", "kind of video file").choices(["mp4", "avi"]).default("avi")),
+    ),
+  ).action(async (folder, options) => {
+    exit = await (await import("./commands/data.ts")).dataMake(folder, options);
+  });
+
+  layout(
+    json(
+      data
+        .command("scan")
+        .description("open every clip of a set, count classes and subjects, write the manifest")
+        .argument("<folder>", "the folder that holds the set")
+        .option("-o, --output <file>", "the manifest to write (default: manifest.jsonl in the folder)")
+        .option("--complete", "exclude subjects that lack recordings (eNTERFACE'05: 1260 clips instead of 1287)"),
+    ),
+  ).action(async (folder, options) => {
+    exit = await (await import("./commands/data.ts")).dataScan(folder, options);
+  });
+
+  json(
+    data
+      .command("split")
+      .description("say who trains and who tests, and check that neither side knows of the other")
+      .argument("<manifest>", "a manifest.jsonl, or the folder that holds it")
+      .addOption(
+        new Option("--by <protocol>", "folds of subjects, one subject at a time, or the sides that the set names")
+          .choices(["folds", "subject", "fixed"])
+          .default("folds"),
+      )
+      .addOption(new Option("--folds <n>", "how many folds").argParser(positive).default(5))
+      .addOption(new Option("--seed <n>", "seed of the folds").argParser(natural).default(0)),
+  ).action(async (manifest, options) => {
+    exit = (await import("./commands/data.ts")).dataSplit(manifest, options);
   });
 
   await program.parseAsync(argv, { from: "node" });
