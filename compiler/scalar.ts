@@ -336,72 +336,71 @@ export interface Leaves<T> {
   readonly axis: (axis: number) => T;
 }
 
-/** The value of a scalar in f64. */
-export function evaluateScalar(scalar: Scalar, leaves: Leaves<number>): number {
-  const known = new Map<Scalar, number>();
-  const visit = (s: Scalar): number => {
+/** What every kind of scalar becomes in a fold. */
+export interface Algebra<T> extends Leaves<T> {
+  readonly constant: (value: number) => T;
+  readonly unary: (fn: UnaryFn, value: T) => T;
+  readonly binary: (fn: BinaryFn, left: T, right: T) => T;
+  readonly select: (compare: CompareFn, left: T, right: T, then: T, otherwise: T) => T;
+}
+
+/**
+ * Scalars folded from their leaves up, each distinct node once. `keep` sees every node with what became of it, and may
+ * put something else in its place: a schedule gives it a name, so that sharing survives in the text.
+ */
+export function foldScalars<T>(
+  scalars: readonly Scalar[],
+  algebra: Algebra<T>,
+  keep: (scalar: Scalar, value: T) => T = (_scalar, value) => value,
+): readonly T[] {
+  const known = new Map<Scalar, T>();
+  const visit = (s: Scalar): T => {
     let value = known.get(s);
     if (value === undefined) {
-      value = compute(s);
+      value = keep(s, make(s));
       known.set(s, value);
     }
     return value;
   };
-  const compute = (s: Scalar): number => {
+  const make = (s: Scalar): T => {
     switch (s.kind) {
       case "const":
-        return s.value;
+        return algebra.constant(s.value);
       case "load":
-        return leaves.load(s.index);
+        return algebra.load(s.index);
       case "state":
-        return leaves.state(s.index);
+        return algebra.state(s.index);
       case "axis":
-        return leaves.axis(s.axis);
+        return algebra.axis(s.axis);
       case "unary":
-        return UNARY[s.fn].value(visit(s.value));
+        return algebra.unary(s.fn, visit(s.value));
       case "binary":
-        return BINARY[s.fn].value(visit(s.left), visit(s.right));
+        return algebra.binary(s.fn, visit(s.left), visit(s.right));
       case "select":
-        return COMPARE[s.compare].value(visit(s.left), visit(s.right)) ? visit(s.then) : visit(s.otherwise);
+        return algebra.select(s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
       default:
         return s satisfies never;
     }
   };
-  return visit(scalar);
+  return scalars.map(visit);
+}
+
+/** The value of a scalar in f64. */
+export function evaluateScalar(scalar: Scalar, leaves: Leaves<number>): number {
+  const [value = Number.NaN] = foldScalars([scalar], {
+    ...leaves,
+    constant: (number) => number,
+    unary: (fn, x) => UNARY[fn].value(x),
+    binary: (fn, l, r) => BINARY[fn].value(l, r),
+    select: (compare, l, r, then, otherwise) => (COMPARE[compare].value(l, r) ? then : otherwise),
+  });
+  return value;
 }
 
 /** The scalar with its leaves replaced; shared subexpressions stay shared, constants fold. */
 export function rewriteScalar(scalar: Scalar, leaves: Leaves<Scalar>): Scalar {
-  const known = new Map<Scalar, Scalar>();
-  const visit = (s: Scalar): Scalar => {
-    let result = known.get(s);
-    if (result === undefined) {
-      result = rewrite(s);
-      known.set(s, result);
-    }
-    return result;
-  };
-  const rewrite = (s: Scalar): Scalar => {
-    switch (s.kind) {
-      case "const":
-        return s;
-      case "load":
-        return leaves.load(s.index);
-      case "state":
-        return leaves.state(s.index);
-      case "axis":
-        return leaves.axis(s.axis);
-      case "unary":
-        return unary(s.fn, visit(s.value));
-      case "binary":
-        return binary(s.fn, visit(s.left), visit(s.right));
-      case "select":
-        return select(s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
-      default:
-        return s satisfies never;
-    }
-  };
-  return visit(scalar);
+  const [rewritten = scalar] = foldScalars<Scalar>([scalar], { ...leaves, constant: num, unary, binary, select });
+  return rewritten;
 }
 
 /** The scalars that an operation is applied to; none for leaves. */

@@ -32,7 +32,7 @@ import {
 import type { Expr, Stmt } from "../kernel/ir.ts";
 import { axesOf, bounds, strideOf } from "../loop/affine.ts";
 import type { Affine, Atom, Guard } from "../loop/loops.ts";
-import type { Scalar } from "../scalar.ts";
+import { foldScalars, type Leaves, type Scalar } from "../scalar.ts";
 
 /** An affine expression of which the terms over bound axes are already in `base`. */
 interface Partial {
@@ -392,50 +392,17 @@ function commonCondition(scope: Scope, axis: number): Expr | undefined {
 
 // ------------------------------------------------------------------------------------------------------------- scalars
 
-/** What the leaves of a scalar are at a site. */
-export interface ScalarLeaves {
-  readonly load: (index: number) => Expr;
-  readonly state: (index: number) => Expr;
-  readonly axis: (axis: number) => Expr;
-}
-
-/** Several scalars as L3, each distinct node computed once; operations get names so that sharing survives. */
+/** Several scalars as L3; operations get names so that sharing survives. */
 export function emitScalars(
   scalars: readonly Scalar[],
-  leaves: ScalarLeaves,
+  leaves: Leaves<Expr>,
   fresh: (prefix: string) => string,
   out: Stmt[],
 ): readonly Expr[] {
-  const done = new Map<Scalar, Expr>();
-  const visit = (s: Scalar): Expr => {
-    let value = done.get(s);
-    if (value === undefined) {
-      value = s.kind === "const" ? float(s.value) : named({ fresh }, "s", make(s), out);
-      done.set(s, value);
-    }
-    return value;
-  };
-  const make = (s: Scalar): Expr => {
-    switch (s.kind) {
-      case "const":
-        return float(s.value);
-      case "load":
-        return leaves.load(s.index);
-      case "state":
-        return leaves.state(s.index);
-      case "axis":
-        return leaves.axis(s.axis);
-      case "unary":
-        return unary(s.fn, visit(s.value));
-      case "binary":
-        return binary(s.fn, visit(s.left), visit(s.right));
-      case "select":
-        return choose(s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
-      default:
-        return s satisfies never;
-    }
-  };
-  return scalars.map(visit);
+  const algebra = { ...leaves, constant: float, unary, binary, select: choose };
+  return foldScalars<Expr>(scalars, algebra, (s, value) =>
+    s.kind === "const" ? value : named({ fresh }, "s", value, out),
+  );
 }
 
 // ------------------------------------------------------------------------------------------------------------- threads

@@ -34,8 +34,7 @@ import { identifier } from "../kernel/wgsl.ts";
 import { axisSizes } from "../loop/access.ts";
 import { axesOf, bounds, key } from "../loop/affine.ts";
 import type { Affine, Guard, Load, Store } from "../loop/loops.ts";
-import type { Scalar } from "../scalar.ts";
-import { type Leaves, visitScalar } from "../scalar.ts";
+import { foldScalars, type Leaves, operands, type Scalar, visitScalar } from "../scalar.ts";
 import { addressOf, type Flat, laneAccess } from "./flat.ts";
 
 /** A kernel being written: its names and how its buffers are used. */
@@ -298,43 +297,13 @@ export function emitScalars(w: Writer, scalars: readonly Scalar[], leaves: Leave
     visitScalar(root, (s) => {
       if (seen.has(s)) return;
       seen.add(s);
-      if (s.kind === "unary") use(s.value);
-      else if (s.kind === "binary") [s.left, s.right].forEach(use);
-      else if (s.kind === "select") [s.left, s.right, s.then, s.otherwise].forEach(use);
+      operands(s).forEach(use);
     });
   }
-  const known = new Map<Scalar, Expr>();
-  const visit = (s: Scalar): Expr => {
-    let e = known.get(s);
-    if (e === undefined) {
-      e = emit(s);
-      if ((uses.get(s) ?? 0) > 1 && (s.kind === "unary" || s.kind === "binary" || s.kind === "select"))
-        e = bind(w, "t", e, out);
-      known.set(s, e);
-    }
-    return e;
-  };
-  const emit = (s: Scalar): Expr => {
-    switch (s.kind) {
-      case "const":
-        return float(s.value);
-      case "load":
-        return leaves.load(s.index);
-      case "state":
-        return leaves.state(s.index);
-      case "axis":
-        return leaves.axis(s.axis);
-      case "unary":
-        return unary(s.fn, visit(s.value));
-      case "binary":
-        return binary(s.fn, visit(s.left), visit(s.right));
-      case "select":
-        return choose(s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
-      default:
-        return s satisfies never;
-    }
-  };
-  return scalars.map(visit);
+  const algebra = { ...leaves, constant: float, unary, binary, select: choose };
+  return foldScalars<Expr>(scalars, algebra, (s, value) =>
+    (uses.get(s) ?? 0) > 1 && operands(s).length > 0 ? bind(w, "t", value, out) : value,
+  );
 }
 
 /** Scalars of the kernel at a point; a vec4 where the point has lanes and the value differs between them. */
