@@ -24,7 +24,8 @@ export function print(line = ""): void {
 
 /** `138357544` as `138,357,544`. */
 export function grouped(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
+  // toLocaleString would load the language tables: 58 ms of every start.
+  return String(Math.round(value)).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
 /** Bytes with binary units: `392.0 MiB`. */
