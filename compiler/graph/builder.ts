@@ -51,6 +51,18 @@ export class GraphBuilder {
     return this.#place(node.op, inputs, node.attrs, node, node);
   }
 
+  /** A whole graph again; gives back what each of its nodes has become here. */
+  copyAll(graph: Graph): (node: GraphNode) => GraphNode {
+    const copies = new Map<GraphNode, GraphNode>();
+    const copyOf = (node: GraphNode): GraphNode => {
+      const copy = copies.get(node);
+      if (copy === undefined) throw new Error(`internal: node ${node.id} (${node.op}) is not of ${graph.name}`);
+      return copy;
+    };
+    for (const node of graph.nodes) copies.set(node, this.copy(node, node.inputs.map(copyOf)));
+    return copyOf;
+  }
+
   /**
    * The graph of everything that `outputs` need, and of every input, for those are the network's signature. Nodes keep
    * the order in which they were made.

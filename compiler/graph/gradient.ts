@@ -39,16 +39,7 @@ export function differentiate(
   wrt: readonly GraphNode[],
 ): Differentiated | NotDifferentiable {
   const builder = new GraphBuilder();
-  const copies = new Map<GraphNode, GraphNode>();
-  for (const node of graph.nodes) {
-    copies.set(
-      node,
-      builder.copy(
-        node,
-        node.inputs.map((input) => copyOf(copies, input)),
-      ),
-    );
-  }
+  const copyOf = builder.copyAll(graph);
   const flow = flowing(graph, wrt);
   const collected = new Map<GraphNode, GraphNode>();
   const start = algebraOf(builder, loss);
@@ -57,7 +48,7 @@ export function differentiate(
     const upstream = collected.get(node);
     if (upstream === undefined || !flow.has(node)) continue;
     const here = algebraOf(builder, node);
-    const parts = ruleOf(copyOf(copies, node), upstream, here);
+    const parts = ruleOf(copyOf(node), upstream, here);
     if ("refused" in parts) return { node, reason: parts.refused };
     node.inputs.forEach((input, at) => {
       const part = parts[at];
@@ -69,10 +60,10 @@ export function differentiate(
   }
   const made = wrt.map((node) => (flow.has(node) ? collected.get(node) : undefined));
   const { graph: finished, nodes } = builder.finish(graph.name, [
-    ...graph.outputs.map(({ name, node }) => ({ name, node: copyOf(copies, node) })),
+    ...graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) })),
     ...made.flatMap((node, at) => (node === undefined ? [] : [{ name: `gradient.${nameOf(wrt[at])}`, node }])),
   ]);
-  const now = (node: GraphNode): GraphNode | undefined => nodes.get(copyOf(copies, node));
+  const now = (node: GraphNode): GraphNode | undefined => nodes.get(copyOf(node));
   return {
     graph: finished,
     gradients: made.map((node) => node && nodes.get(node)),
@@ -82,12 +73,6 @@ export function differentiate(
 
 function isKept(pair: readonly [GraphNode, GraphNode | undefined]): pair is readonly [GraphNode, GraphNode] {
   return pair[1] !== undefined;
-}
-
-function copyOf(copies: ReadonlyMap<GraphNode, GraphNode>, node: GraphNode): GraphNode {
-  const copy = copies.get(node);
-  if (copy === undefined) throw new Error(`internal: node ${node.id} (${node.op}) is not of this graph`);
-  return copy;
 }
 
 function nameOf(node: GraphNode | undefined): string {

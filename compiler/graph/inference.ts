@@ -19,7 +19,7 @@ const withoutTraining: Rule = {
   apply: (node) => node.inputs[0],
 };
 
-const neutralOperand: Rule = {
+export const neutralOperand: Rule = {
   name: "neutral-operand",
   doc: "x + 0, 0 + x, x - 0, x * 1, 1 * x, x / 1 and x ^ 1 are x",
   ops: ["binary"],
@@ -45,7 +45,7 @@ const neutralOperand: Rule = {
   },
 };
 
-const moves: Rule = {
+export const moves: Rule = {
   name: "moves",
   doc: "two permutes are one, two reshapes are one, and one that changes nothing is none",
   ops: ["permute", "reshape"],
@@ -99,7 +99,7 @@ const spellOutBatchNorm: Rule = {
   },
 };
 
-const spellOutLayerNorm: Rule = {
+export const spellOutLayerNorm: Rule = {
   name: "spell-out-layer-norm",
   doc: "layer norm is (x - mean) · 1/√(var + eps) · weight + bias, var being the mean of the squared distances",
   ops: ["layer_norm"],

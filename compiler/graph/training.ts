@@ -1,0 +1,115 @@
+/**
+ * The training form of a graph: what differs from inference while parameters are learned.
+ *
+ * - Batch norm uses the mean and the biased variance of the batch, spelled out in ordinary operators, and moves its
+ *   running statistics: `running + momentum · (batch - running)` with the unbiased variance, as in PyTorch. The new
+ *   statistics are further outputs of the graph, `update.<path of the parameter>`.
+ * - Dropout with p = 0 is the identity. Any other stays, and is refused when it is differentiated: it needs random
+ *   numbers that no kernel makes yet.
+ * - Detach stays, for the gradient must see it. Nothing folds into weights, for they change.
+ */
+import {
+  type Algebra,
+  algebraOf,
+  allButChannels,
+  binary,
+  countAlong,
+  inputOf,
+  mean,
+  perChannel,
+  reciprocalRoot,
+  reshape,
+} from "./algebra.ts";
+import { GraphBuilder } from "./builder.ts";
+import type { Graph, GraphNode, NodeOf } from "./graph.ts";
+import { moves, neutralOperand, spellOutLayerNorm } from "./inference.ts";
+import { type Rule, rewrite, type Site } from "./rewrite.ts";
+
+/** `graph`, whose sizes are numbers, as it is trained: with `update.…` outputs for running statistics. */
+export function trainingForm(graph: Graph): Graph {
+  return rewrite(withStatistics(graph), trainingRules);
+}
+
+const withoutEmptyDropout: Rule = {
+  name: "without-empty-dropout",
+  doc: "dropout with p = 0 is the identity",
+  ops: ["dropout"],
+  apply: (node) => (node.op === "dropout" && node.attrs.p === 0 ? node.inputs[0] : undefined),
+};
+
+const spellOutBatchNorm: Rule = {
+  name: "spell-out-batch-norm-of-the-batch",
+  doc: "batch norm is (x - mean) · 1/√(var + eps) · weight + bias with the batch's own mean and biased variance",
+  ops: ["batch_norm"],
+  apply: (node, site) => {
+    if (node.op !== "batch_norm") return undefined;
+    const a = algebraAt(site);
+    const x = inputOf(node, 0);
+    const { centred, variance } = moments(a, x);
+    const normal = binary(a, "mul", centred, reciprocalRoot(a, variance, node.attrs.eps));
+    const weighted = binary(a, "mul", normal, perChannel(a, inputOf(node, 1), x));
+    return binary(a, "add", weighted, perChannel(a, inputOf(node, 2), x));
+  },
+};
+
+/** The counterpart of `inferenceRules`. */
+const trainingRules: readonly Rule[] = [
+  withoutEmptyDropout,
+  neutralOperand,
+  moves,
+  spellOutBatchNorm,
+  spellOutLayerNorm,
+];
+
+/** Mean and biased variance of each channel, [1,C,1,…], and what is left of x without its mean. */
+function moments(
+  a: Algebra,
+  x: GraphNode,
+): { readonly average: GraphNode; readonly centred: GraphNode; readonly variance: GraphNode } {
+  const others = allButChannels(x);
+  const average = mean(a, x, others, true);
+  const centred = binary(a, "sub", x, average);
+  return { average, centred, variance: mean(a, binary(a, "mul", centred, centred), others, true) };
+}
+
+/** The graph with the next running statistics of its batch norms as outputs. */
+function withStatistics(graph: Graph): Graph {
+  const builder = new GraphBuilder();
+  const updates = new Map<string, GraphNode>();
+  const copyOf = builder.copyAll(graph);
+  for (const node of graph.nodes) {
+    const copy = copyOf(node);
+    if (copy.op !== "batch_norm") continue;
+    const next = nextStatistics(algebraOf(builder, copy), copy, updates);
+    for (const [path, value] of next) updates.set(path, value);
+  }
+  return builder.finish(graph.name, [
+    ...graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) })),
+    ...[...updates].map(([path, node]) => ({ name: `update.${path}`, node })),
+  ]).graph;
+}
+
+/** The statistics after this batch, by path. A norm that is used several times moves on from its last use. */
+function nextStatistics(
+  a: Algebra,
+  norm: NodeOf<"batch_norm">,
+  before: ReadonlyMap<string, GraphNode>,
+): readonly (readonly [string, GraphNode])[] {
+  const x = inputOf(norm, 0);
+  const { average, variance } = moments(a, x);
+  const count = countAlong(x, allButChannels(x));
+  // One value has no unbiased variance; its biased one, 0, is taken.
+  const unbiased = binary(a, "mul", variance, count / Math.max(1, count - 1));
+  const { momentum } = norm.attrs;
+  return [average, unbiased].flatMap((batch, at) => {
+    const running = inputOf(norm, 3 + at);
+    if (running.op !== "param") return [];
+    const kept = binary(a, "mul", before.get(running.attrs.path) ?? running, 1 - momentum);
+    const added = binary(a, "mul", reshape(a, batch, running.shape), momentum);
+    return [[running.attrs.path, binary(a, "add", kept, added)] as const];
+  });
+}
+
+function algebraAt(site: Site): Algebra {
+  return { op: (op, inputs, attrs) => site.add(op, inputs, attrs), number: (value) => site.constant(value) };
+}
