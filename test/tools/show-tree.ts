@@ -136,7 +136,7 @@ export function showExpr(expr: Expr): string {
   }
 }
 
-export function showStatement(stmt: Stmt): string {
+function showStatement(stmt: Stmt): string {
   switch (stmt.kind) {
     case "Return":
       return `return ${showExpr(stmt.value)}`;
