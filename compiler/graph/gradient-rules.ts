@@ -28,7 +28,7 @@ import {
   transpose,
   unary,
 } from "./algebra.ts";
-import type { GraphNode, NodeOf, OpName, TensorType } from "./graph.ts";
+import type { GraphNode, NodeOf, OpAttrs, OpName, TensorType } from "./graph.ts";
 
 /** Why an operator cannot be differentiated, in words. */
 export interface Refusal {
@@ -160,16 +160,21 @@ const ofConv2d: GradientRule<"conv2d"> = (node, upstream, a) => {
   ];
 };
 
+/** What a convolution and its gradients have in common. */
+function windowsOf({ stride, pad, dilation, groups }: OpAttrs["conv2d"]): OpAttrs["conv2d"] {
+  return { stride, pad, dilation, groups };
+}
+
 /** Linear in both: by the image's gradient a convolution, by the weights the product of the two images. */
 const ofConv2dInputGrad: GradientRule<"conv2d_input_grad"> = (node, upstream, a) => {
   const [dy, w] = [inputOf(node, 0), inputOf(node, 1)];
-  const { size: _, ...attrs } = node.attrs;
+  const attrs = windowsOf(node.attrs);
   return [a.op("conv2d", [upstream, w], attrs), a.op("conv2d_weight_grad", [upstream, dy], { ...attrs, k: plane(w) })];
 };
 
 const ofConv2dWeightGrad: GradientRule<"conv2d_weight_grad"> = (node, upstream, a) => {
   const [x, dy] = [inputOf(node, 0), inputOf(node, 1)];
-  const { k: _, ...attrs } = node.attrs;
+  const attrs = windowsOf(node.attrs);
   return [
     a.op("conv2d_input_grad", [dy, upstream], { ...attrs, size: plane(x) }),
     a.op("conv2d", [x, upstream], attrs),
@@ -210,8 +215,8 @@ const ofAvgPool2d: GradientRule<"avg_pool2d"> = (node, upstream, a) => [
 ];
 
 const ofAvgPool2dGrad: GradientRule<"avg_pool2d_grad"> = (node, upstream, a) => {
-  const { size: _, ...attrs } = node.attrs;
-  return [a.op("avg_pool2d", [upstream], attrs)];
+  const { k, stride, pad, countPad } = node.attrs;
+  return [a.op("avg_pool2d", [upstream], { k, stride, pad, countPad })];
 };
 
 /** dx = y · (dy - Σ dy·y). */
