@@ -10,7 +10,7 @@ import { byteSize } from "./loop/layout.ts";
 import type { Buffer, Kernel, Load, Loops, Store } from "./loop/loops.ts";
 import { type Demand, planMemory } from "./memory.ts";
 import { preprocessOf } from "./preprocess.ts";
-import type { LoadStep, Program, ProgramKernel, Step } from "./program.ts";
+import type { LoadStep, Program, ProgramKernel, Step, Upload } from "./program.ts";
 import { scheduleCpu } from "./schedule/cpu.ts";
 import { type Scheduled, scheduleKernel } from "./schedule/gpu.ts";
 
@@ -165,6 +165,12 @@ function wrap(line: string): readonly string[] {
   return line.match(/.{1,110}(?:\s|$)/g)?.map((part) => part.trim()) ?? [line];
 }
 
+/** The order of a buffer's dimensions in memory; undefined if it is row-major. */
+function memoryOrder({ name, layout }: Buffer): readonly number[] | undefined {
+  if (layout.kind !== "rows") throw new Error(`internal: ${name} is uploaded into panels`);
+  return layout.order.every((d, i) => d === i) ? undefined : layout.order;
+}
+
 export interface AssembleOptions {
   readonly target: Capability;
   readonly seed: number;
@@ -191,21 +197,24 @@ export function assemble(loops: Loops, { target, seed, graphHash, classes }: Ass
   const step = ({ program, buffers: bound, kernel, macs }: Call): Step => ({
     kernel: table.number(program, kernel.layers),
     bindings: bound.map(allocation),
+    writes: program.args.flatMap(({ access }, i) => (access === "read_write" ? [i] : [])),
     workgroups: program.workgroups,
     layers: kernel.layers,
     macs,
     bytes: bound.reduce((sum, buffer) => sum + (demands[buffer]?.bytes ?? 0), 0),
   });
-  const load = scheduled.load.map((item): LoadStep => {
-    if (item.kind === "call") return { kind: "step", step: step(item.call) };
-    const buffer = bufferAt(buffers, item.buffer);
+  const upload = (buffer: Buffer): Upload => {
     if (buffer.param === undefined) throw new Error(`internal: ${buffer.name} is uploaded and no parameter`);
     const { path, shape, init, rows } = buffer.param;
-    return {
-      kind: "upload",
-      upload: { path, shape, dtype: buffer.dtype, init, rows, allocation: allocation(buffer.id) },
-    };
-  });
+    const order = memoryOrder(buffer);
+    return { path, shape, dtype: buffer.dtype, init, rows, order, allocation: allocation(buffer.id) };
+  };
+  const load = scheduled.load.map(
+    (item): LoadStep =>
+      item.kind === "call"
+        ? { kind: "step", step: step(item.call) }
+        : { kind: "upload", upload: upload(bufferAt(buffers, item.buffer)) },
+  );
   const run = scheduled.run.map(step);
   return {
     format: "netc-program",
@@ -218,6 +227,7 @@ export function assemble(loops: Loops, { target, seed, graphHash, classes }: Ass
     kernels: table.render(),
     load,
     run,
+    state: buffers.filter(({ role }) => role === "state").map(upload),
     inputs: loops.inputs.map(({ name, buffer }) => {
       const { shape, dtype } = bufferAt(buffers, buffer);
       return { name, shape, dtype, allocation: allocation(buffer), preprocess: preprocessOf(shape) };

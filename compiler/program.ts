@@ -21,7 +21,7 @@ export interface Allocation {
 export interface ProgramKernel {
   /** File name without extension, named after the layers it serves; unique. */
   readonly name: string;
-  /** Rendered WGSL, or the bytes of a WASM module.. */
+  /** Rendered WGSL, or the bytes of a WASM module. */
   readonly code: string | Uint8Array;
   readonly workgroupSize: readonly [number, number, number];
   /** WASM: bytes of scratch memory that each thread needs. */
@@ -34,6 +34,8 @@ export interface Step {
   /** Index in `allocations`, one per kernel argument, in binding order. */
   readonly bindings: readonly number[];
   readonly workgroups: readonly [number, number, number];
+  /** Positions in `bindings` of what it writes. */
+  readonly writes: readonly number[];
   /** Layers this step works for. */
   readonly layers: readonly string[];
   /** Multiply-adds (2 FLOPs each) and bytes moved at least, for profiles. */
@@ -49,6 +51,8 @@ export interface Upload {
   readonly dtype: DType;
   readonly init: Init;
   readonly rows: { readonly start: number; readonly end: number } | undefined;
+  /** Dimensions as they lie in the allocation, outermost first; undefined: row-major. Only whole parameters have one. */
+  readonly order: readonly number[] | undefined;
   readonly allocation: number;
 }
 
@@ -102,6 +106,8 @@ export interface Program {
   readonly kernels: readonly ProgramKernel[];
   readonly load: readonly LoadStep[];
   readonly run: readonly Step[];
+  /** Parameters, and parts of them, that a run replaces (training): what is in their allocation after it. */
+  readonly state: readonly Upload[];
   readonly inputs: readonly ProgramInput[];
   readonly outputs: readonly ProgramOutput[];
   /** A safetensors file beside the program, by parameter path; without it every parameter starts from `seed`. */

@@ -87,7 +87,7 @@ const foldBatchNorm: Rule = {
   },
 };
 
-const spellOutBatchNorm: Rule = {
+export const spellOutBatchNorm: Rule = {
   name: "spell-out-batch-norm",
   doc: "any other batch norm is x·s + t",
   ops: ["batch_norm"],

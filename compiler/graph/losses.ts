@@ -12,6 +12,8 @@ import type { Graph, GraphNode } from "./graph.ts";
 export interface LossSite {
   readonly a: Algebra;
   readonly output: (name: string) => GraphNode;
+  /** What a node of the given graph is here. */
+  readonly at: (node: GraphNode) => GraphNode;
   readonly target: (name: string, shape: GraphNode["shape"]) => GraphNode;
 }
 
@@ -28,6 +30,7 @@ export function withLoss(graph: Graph, formula: (site: LossSite) => GraphNode): 
       if (output === undefined) throw new Error(`internal: ${graph.name} has no output ${wanted}`);
       return copyOf(output.node);
     },
+    at: copyOf,
     target: (name, shape) => builder.leaf("input", { name }, { shape, dtype: first?.node.dtype ?? "f32" }, where),
   });
   const outputs = graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) }));

@@ -22,12 +22,21 @@ import {
 } from "./algebra.ts";
 import { GraphBuilder } from "./builder.ts";
 import type { Graph, GraphNode, NodeOf } from "./graph.ts";
-import { moves, neutralOperand, spellOutLayerNorm } from "./inference.ts";
+import { moves, neutralOperand, spellOutBatchNorm as spellOutFrozenNorm, spellOutLayerNorm } from "./inference.ts";
 import { type Rule, rewrite, type Site } from "./rewrite.ts";
 
+export interface TrainingOptions {
+  /** Paths of batch norms (without `.weight`) that keep their running statistics and normalise by them: partial BN. */
+  readonly frozenNorms?: ReadonlySet<string>;
+}
+
 /** `graph`, whose sizes are numbers, as it is trained: with `update.…` outputs for running statistics. */
-export function trainingForm(graph: Graph): Graph {
-  return rewrite(withStatistics(graph), trainingRules);
+export function trainingForm(graph: Graph, { frozenNorms = new Set() }: TrainingOptions = {}): Graph {
+  const isFrozen = (norm: NodeOf<"batch_norm">): boolean => {
+    const running = inputOf(norm, 3);
+    return running.op === "param" && frozenNorms.has(running.attrs.path.replace(/\.[^.]*$/, ""));
+  };
+  return rewrite(withStatistics(graph, isFrozen), trainingRules(isFrozen));
 }
 
 const withoutEmptyDropout: Rule = {
@@ -37,12 +46,15 @@ const withoutEmptyDropout: Rule = {
   apply: (node) => (node.op === "dropout" && node.attrs.p === 0 ? node.inputs[0] : undefined),
 };
 
-const spellOutBatchNorm: Rule = {
+type IsFrozen = (norm: NodeOf<"batch_norm">) => boolean;
+
+/** Frozen norms stay for the rule behind this one. */
+const spellOutBatchNorm = (isFrozen: IsFrozen): Rule => ({
   name: "spell-out-batch-norm-of-the-batch",
   doc: "batch norm is (x - mean) · 1/√(var + eps) · weight + bias with the batch's own mean and biased variance",
   ops: ["batch_norm"],
   apply: (node, site) => {
-    if (node.op !== "batch_norm") return undefined;
+    if (node.op !== "batch_norm" || isFrozen(node)) return undefined;
     const a = algebraAt(site);
     const x = inputOf(node, 0);
     const { centred, variance } = moments(a, x);
@@ -50,14 +62,15 @@ const spellOutBatchNorm: Rule = {
     const weighted = binary(a, "mul", normal, perChannel(a, inputOf(node, 1), x));
     return binary(a, "add", weighted, perChannel(a, inputOf(node, 2), x));
   },
-};
+});
 
 /** The counterpart of `inferenceRules`. */
-const trainingRules: readonly Rule[] = [
+const trainingRules = (isFrozen: IsFrozen): readonly Rule[] => [
   withoutEmptyDropout,
   neutralOperand,
   moves,
-  spellOutBatchNorm,
+  spellOutBatchNorm(isFrozen),
+  spellOutFrozenNorm,
   spellOutLayerNorm,
 ];
 
@@ -73,13 +86,13 @@ function moments(
 }
 
 /** The graph with the next running statistics of its batch norms as outputs. */
-function withStatistics(graph: Graph): Graph {
+function withStatistics(graph: Graph, isFrozen: IsFrozen): Graph {
   const builder = new GraphBuilder();
   const updates = new Map<string, GraphNode>();
   const copyOf = builder.copyAll(graph);
   for (const node of graph.nodes) {
     const copy = copyOf(node);
-    if (copy.op !== "batch_norm") continue;
+    if (copy.op !== "batch_norm" || isFrozen(copy)) continue;
     const next = nextStatistics(algebraOf(builder, copy), copy, updates);
     for (const [path, value] of next) updates.set(path, value);
   }

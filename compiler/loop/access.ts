@@ -5,7 +5,7 @@
 
 import type { Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
-import { axesOf, isLinear } from "./affine.ts";
+import { axesOf, constant, equal, isLinear } from "./affine.ts";
 import { offset } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Load, Store } from "./loops.ts";
 
@@ -78,6 +78,21 @@ export function offsetOf(kernel: Kernel, buffers: readonly Buffer[], access: Loa
 /** Distinct buffers that a kernel binds: loads in order of appearance, then stores. */
 export function boundBuffers(kernel: Kernel): readonly number[] {
   return [...new Set([...kernel.loads, ...kernel.stores].map((access) => access.buffer))];
+}
+
+/**
+ * Whether a buffer that the kernel writes is read only where the same point writes it: then the order of the points does
+ * not matter, and the kernel may replace the buffer's values in place.
+ */
+export function isInPlace(kernel: Kernel, buffer: number): boolean {
+  const stores = kernel.stores.filter((store) => store.buffer === buffer);
+  const [store] = stores;
+  if (store === undefined || stores.length > 1 || store.guards.length > 0 || kernel.reduce !== undefined) return false;
+  return kernel.loads.every(
+    (load) =>
+      load.buffer !== buffer ||
+      (load.guards.length === 0 && load.index.every((part, d) => equal(part, store.index[d] ?? constant(-1)))),
+  );
 }
 
 /** Whether every address of the kernel is linear in its axes. */

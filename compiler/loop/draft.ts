@@ -46,7 +46,7 @@ function withUploads(load: readonly Kernel[], run: readonly Kernel[], buffers: r
   const uploaded = new Set<number>();
   const upload = (kernel: Kernel): void => {
     for (const { buffer } of kernel.loads) {
-      if (bufferAt(buffers, buffer).role !== "param" || uploaded.has(buffer)) continue;
+      if (!isFilled(bufferAt(buffers, buffer)) || uploaded.has(buffer)) continue;
       uploaded.add(buffer);
       steps.push({ kind: "upload", buffer });
     }
@@ -57,6 +57,11 @@ function withUploads(load: readonly Kernel[], run: readonly Kernel[], buffers: r
   }
   run.forEach(upload);
   return steps;
+}
+
+/** Whether the buffer starts with the values of a parameter. */
+export function isFilled({ role }: Buffer): boolean {
+  return role === "param" || role === "state";
 }
 
 /** Buffers longer than the target can bind, longest first; a program with any of them cannot run there. */

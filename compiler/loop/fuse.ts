@@ -9,7 +9,7 @@
 
 import type { Scalar } from "../scalar.ts";
 import { BINARY, evaluateScalar, rewriteScalar, UNARY, visitScalar } from "../scalar.ts";
-import { axisSizes, boundBuffers, bufferAt, isAffineKernel, offsetOf, outputAxes } from "./access.ts";
+import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
 import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
 import { addLoad, affineScalar, canonical } from "./build.ts";
 import { classify } from "./contraction.ts";
@@ -71,7 +71,7 @@ function fuseStores(progress: Progress, buffers: readonly Buffer[], options: Fus
   for (let at = 0; at < progress.list.length; at++) {
     const consumer = progress.list[at];
     if (consumer === undefined || consumer.reduce !== undefined) continue;
-    for (const producer of producersOf(consumer, progress.list).reverse()) {
+    for (const producer of producersOf(consumer, progress.list, buffers).reverse()) {
       const result = intoStores(producer, consumer, progress.list, buffers, options);
       const names = { kernel: producer.name, other: consumer.name };
       if (typeof result === "string") {
@@ -95,7 +95,7 @@ function fuseLoads(progress: Progress, buffers: readonly Buffer[], options: Fuse
     const result = intoLoads(producer, progress.list, buffers, options);
     if (result === undefined) continue;
     if (typeof result === "string") {
-      const reader = readersOf(producer, progress.list)[0]?.name ?? "";
+      const reader = readersOf(producer, progress.list, buffers)[0]?.name ?? "";
       progress.refused.push({ kernel: reader, other: producer.name, fused: false, reason: result });
       continue;
     }
@@ -106,14 +106,34 @@ function fuseLoads(progress: Progress, buffers: readonly Buffer[], options: Fuse
   }
 }
 
-function producersOf(consumer: Kernel, list: readonly Kernel[]): Kernel[] {
-  const read = new Set(consumer.loads.map((load) => load.buffer));
+/** Kernels behind whose stores `consumer` reads. What a run leaves to the next (state) is not read behind its stores. */
+function producersOf(consumer: Kernel, list: readonly Kernel[], buffers: readonly Buffer[]): Kernel[] {
+  const read = new Set(consumer.loads.map((load) => load.buffer).filter((id) => !isState(buffers, id)));
   return list.filter((kernel) => kernel !== consumer && kernel.stores.some((store) => read.has(store.buffer)));
 }
 
-function readersOf(producer: Kernel, list: readonly Kernel[]): readonly Kernel[] {
-  const written = new Set(producer.stores.map((store) => store.buffer));
+function readersOf(producer: Kernel, list: readonly Kernel[], buffers: readonly Buffer[]): readonly Kernel[] {
+  const written = new Set(producer.stores.map((store) => store.buffer).filter((id) => !isState(buffers, id)));
   return list.filter((kernel) => kernel.loads.some((load) => written.has(load.buffer)));
+}
+
+function isState(buffers: readonly Buffer[], id: number): boolean {
+  return bufferAt(buffers, id).role === "state";
+}
+
+/** The state that `producer` reads and that has been replaced before `reader` runs, if there is any. */
+function replacedBefore(
+  producer: Kernel,
+  reader: Kernel,
+  list: readonly Kernel[],
+  buffers: readonly Buffer[],
+): Buffer | undefined {
+  const between = list.slice(list.indexOf(producer) + 1, list.indexOf(reader));
+  const replaced = producer.loads.find(
+    ({ buffer }) =>
+      isState(buffers, buffer) && between.some((kernel) => kernel.stores.some((store) => store.buffer === buffer)),
+  );
+  return replaced && bufferAt(buffers, replaced.buffer);
 }
 
 // --------------------------------------------------------------------------------------------------- into the stores
@@ -242,7 +262,7 @@ function intoLoads(
   options: FuseOptions,
 ): ReadonlyMap<Kernel, Kernel> | Refusal | undefined {
   const [store, another] = producer.stores;
-  const readers = readersOf(producer, list);
+  const readers = readersOf(producer, list, buffers);
   if (store === undefined || readers.length === 0) return undefined;
   if (another !== undefined) return "the producer has several results";
   const refusal = sharedRefusal(new Set([store.buffer]), producer, readers, list, buffers, options);
@@ -348,12 +368,17 @@ function sharedRefusal(
 ): Refusal | undefined {
   for (const id of shared) {
     const buffer = bufferAt(buffers, id);
-    if (buffer.role === "output" || options.keep.has(id)) return "the result is needed by itself";
+    if (buffer.role === "output" || buffer.role === "state" || options.keep.has(id))
+      return "the result is needed by itself";
     if (elementBytes(buffer.dtype) < 4) return `storing rounds it to ${buffer.dtype}`;
     for (const kernel of list) {
       if (kernel !== producer && kernel.stores.some((store) => store.buffer === id)) return "several kernels write it";
       if (!readers.includes(kernel) && kernel.loads.some((load) => load.buffer === id)) return "it has other readers";
     }
+  }
+  for (const reader of readers) {
+    const replaced = replacedBefore(producer, reader, list, buffers);
+    if (replaced !== undefined) return `it reads ${replaced.name} as it was before its update`;
   }
   return undefined;
 }
@@ -363,7 +388,8 @@ function accept(fused: Kernel, base: Kernel, buffers: readonly Buffer[], options
   const bound = boundBuffers(fused);
   if (bound.length > options.maxBindings) return `it would bind ${bound.length} buffers of ${options.maxBindings}`;
   const written = new Set(fused.stores.map((store) => store.buffer));
-  if (fused.loads.some((load) => written.has(load.buffer))) return "it would read what it writes";
+  const inPlace = (id: number): boolean => isState(buffers, id) && isInPlace(fused, id);
+  if (fused.loads.some(({ buffer }) => written.has(buffer) && !inPlace(buffer))) return "it would read what it writes";
   const before = classify(base, buffers);
   if (before === undefined) return canonical(fused, buffers);
   const after = classify(fused, buffers);

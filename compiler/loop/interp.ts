@@ -14,19 +14,37 @@ import { elementCount } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Loops } from "./loops.ts";
 import { REDUCERS } from "./reducers.ts";
 
-/**
- * Runs the load program and the run program.
- * @param inputs row-major values of every input, by name
- * @param params row-major values of every parameter, whole, by path
- * @returns row-major values of every output, by name
- */
+/** Loops whose load program has run. */
+export interface Interpreter {
+  /**
+   * Runs the run program.
+   * @param inputs row-major values of every input, by name
+   * @param look sees every kernel with the buffers that it wrote; false ends the run
+   * @returns row-major values of every output, by name; they change with the next run
+   */
+  readonly run: (
+    inputs: ReadonlyMap<string, Float64Array>,
+    look?: (kernel: Kernel, written: readonly Float64Array[]) => boolean,
+  ) => Map<string, Float64Array>;
+  /** Row-major values of a parameter that runs replace. */
+  readonly state: (path: string) => Float64Array;
+}
+
+/** Runs the load program and the run program once; see `openInterpreter`. */
 export function interpret(
   loops: Loops,
   inputs: ReadonlyMap<string, Float64Array>,
   params: ReadonlyMap<string, Float64Array>,
 ): Map<string, Float64Array> {
+  return openInterpreter(loops, params).run(inputs);
+}
+
+/**
+ * Runs the load program.
+ * @param params row-major values of every parameter, whole, by path
+ */
+export function openInterpreter(loops: Loops, params: ReadonlyMap<string, Float64Array>): Interpreter {
   const memory = loops.buffers.map((buffer) => new Float64Array(elementCount(buffer)).fill(Number.NaN));
-  for (const { name, buffer } of loops.inputs) fill(memory, bufferAt(loops.buffers, buffer), need(inputs, name));
   for (const step of loops.load) {
     if (step.kind === "kernel") runKernel(step.kernel, loops.buffers, memory);
     else {
@@ -38,8 +56,23 @@ export function interpret(
       fill(memory, buffer, rows === undefined ? whole : whole.subarray(rows.start * row, rows.end * row));
     }
   }
-  for (const kernel of loops.run) runKernel(kernel, loops.buffers, memory);
-  return new Map(loops.outputs.map(({ name, buffer }) => [name, at(memory, buffer)]));
+  return {
+    run: (inputs, look = () => true) => {
+      for (const { name, buffer } of loops.inputs) fill(memory, bufferAt(loops.buffers, buffer), need(inputs, name));
+      for (const kernel of loops.run) {
+        runKernel(kernel, loops.buffers, memory);
+        const written = kernel.stores.map((store) => at(memory, store.buffer));
+        if (!look(kernel, written)) break;
+      }
+      return new Map(loops.outputs.map(({ name, buffer }) => [name, at(memory, buffer)]));
+    },
+    state: (path) => {
+      const parts = loops.buffers
+        .filter(({ role, param }) => role === "state" && param?.path === path)
+        .sort((a, b) => (a.param?.rows?.start ?? 0) - (b.param?.rows?.start ?? 0));
+      return Float64Array.from(parts.flatMap((part) => [...rowMajorOf(at(memory, part.id), part)]));
+    },
+  };
 }
 
 function need(values: ReadonlyMap<string, Float64Array>, name: string): Float64Array {
@@ -59,7 +92,40 @@ function fill(memory: readonly Float64Array[], buffer: Buffer, values: Float64Ar
   if (into.length !== values.length) {
     throw new Error(`internal: ${buffer.name} takes ${into.length} values, not ${values.length}`);
   }
-  into.set(values);
+  into.set(stateOrder(values, buffer));
+}
+
+/** Row-major values of state in the order in which its buffer lies; what else is filled lies row-major. */
+function stateOrder(values: Float64Array, { role, shape, layout }: Buffer): Float64Array {
+  return role === "state" && layout.kind === "rows" ? permuted(values, shape, layout.order) : values;
+}
+
+function rowMajorOf(values: Float64Array, { shape, layout }: Buffer): Float64Array {
+  if (layout.kind !== "rows") throw new Error("internal: state lies in rows");
+  const order = layout.order;
+  const lying = order.map((d) => shape[d] ?? 1);
+  return permuted(
+    values,
+    lying,
+    shape.map((_, d) => order.indexOf(d)),
+  );
+}
+
+/** Row-major `values` of `shape` with the dimensions in another order, outermost first. */
+function permuted(values: Float64Array, shape: readonly number[], order: readonly number[]): Float64Array {
+  if (order.every((d, i) => d === i)) return values;
+  const steps = shape.map((_, d) => shape.slice(d + 1).reduce((product, size) => product * size, 1));
+  const out = new Float64Array(values.length);
+  const point = order.map(() => 0);
+  for (let i = 0; i < out.length; i++) {
+    out[i] = values[point.reduce((sum, at, j) => sum + at * (steps[order[j] ?? 0] ?? 0), 0)] ?? Number.NaN;
+    for (let j = order.length - 1; j >= 0; j--) {
+      point[j] = (point[j] ?? 0) + 1;
+      if ((point[j] ?? 0) < (shape[order[j] ?? 0] ?? 1)) break;
+      point[j] = 0;
+    }
+  }
+  return out;
 }
 
 // ------------------------------------------------------------------------------------------------------------- one nest
@@ -94,11 +160,15 @@ function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
   };
   const state = (i: number): string => `s${i}`;
 
-  const stores = kernel.stores.flatMap((store, i) => {
-    const { lines, results } = scalarText([store.value], `w${i}_`, load, state);
-    const write = `S${i}[${affineText(offsetOf(kernel, buffers, store))}] = ${results[0]};`;
-    return [...lines, store.guards.length === 0 ? write : `if (${guardText(store.guards)}) { ${write} }`];
-  });
+  // Everything is computed before anything is replaced: a kernel may write what it reads at the same point.
+  const values = kernel.stores.map((store, i) => scalarText([store.value], `w${i}_`, load, state));
+  const stores = [
+    ...values.flatMap(({ lines, results }, i) => [...lines, `const r${i} = ${results[0]};`]),
+    ...kernel.stores.map((store, i) => {
+      const write = `S${i}[${affineText(offsetOf(kernel, buffers, store))}] = r${i};`;
+      return store.guards.length === 0 ? write : `if (${guardText(store.guards)}) { ${write} }`;
+    }),
+  ];
   const reduction: string[] = [];
   if (kernel.reduce !== undefined) {
     const { init, step } = REDUCERS[kernel.reduce];

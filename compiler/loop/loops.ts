@@ -53,6 +53,8 @@ export type BufferRole =
   | "param"
   /** Written by load kernels, read by run kernels. */
   | "constant"
+  /** Filled once as a `param` is, in its own layout; read by run kernels, and replaced by the last of them: training. */
+  | "state"
   /** Lives within one run. */
   | "activation";
 
@@ -65,7 +67,7 @@ export interface Buffer {
   readonly dtype: DType;
   readonly layout: Layout;
   readonly role: BufferRole;
-  /** For `param`: which part (of axis 0) of which parameter; whole tensors have `rows` undefined. */
+  /** For `param` and `state`: which part (of axis 0) of which parameter; whole tensors have `rows` undefined. */
   readonly param?: {
     readonly path: string;
     readonly shape: readonly number[];

@@ -16,8 +16,9 @@ import { type Draft, finish } from "./draft.ts";
 import { type Decision, fuse } from "./fuse.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
-import { packConstants } from "./pack.ts";
+import { packWeights } from "./pack.ts";
 import { splitRows } from "./split.ts";
+import { planUpdates, type Update, updateKernel, updatesOf } from "./update.ts";
 
 export interface LowerOptions {
   /** Columns of a panel of packed weights: 8 for WASM, more than any N for a plain K×N matrix, 0 to pack nothing. */
@@ -25,6 +26,11 @@ export interface LowerOptions {
   /** Largest buffer the target binds, in bytes; longer parameters are split by rows. */
   readonly maxBufferBytes: number;
   readonly fuse: boolean;
+  /**
+   * Outputs called `update.<path>` replace that parameter when everything else has run, instead of being handed to the
+   * caller: its buffer is `state`.
+   */
+  readonly inPlace?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
   readonly maxBindings?: number;
 }
@@ -40,10 +46,10 @@ export function lowerAndExplain(
   options: LowerOptions,
 ): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
   const { maxBufferBytes, panelWidth, maxBindings = 8 } = options;
-  const plain = draftOf(graph);
+  const plain = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
   const run = options.fuse ? fuse(plain.run, plain.buffers, { maxBindings, keep: new Set() }) : nothingFused(plain.run);
   const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
-  const packed = panelWidth > 0 ? packConstants(split, panelWidth) : split;
+  const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);
   const merged = (kernels: readonly Kernel[]): readonly Kernel[] =>
@@ -60,11 +66,13 @@ function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[];
 
 // ---------------------------------------------------------------------------------------------------------------- nodes
 
-function draftOf(graph: Graph): Draft {
+function draftOf(graph: Graph, updates: readonly Update[]): Draft {
   const buffers: Buffer[] = [];
   const load: Kernel[] = [];
   const run: Kernel[] = [];
-  const values: Value[] = [];
+  const values = new Map<GraphNode, Value>();
+  const learned = new Map(updates.map((update) => [update.path, update]));
+  const plan = planUpdates(graph, updates);
 
   const addBuffer = (buffer: Omit<Buffer, "id">): Buffer => {
     const added = { id: buffers.length, ...buffer };
@@ -77,7 +85,11 @@ function draftOf(graph: Graph): Draft {
   };
   const context: Context = {
     buffers,
-    value: (node) => entry(values, node.id),
+    value: (node) => {
+      const value = values.get(node);
+      if (value === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has not been lowered`);
+      return value;
+    },
     allocate: ({ name, shape, dtype, from, like }) => {
       const fixed = from.every((value) => value.kind === "literal" || constantBuffer(value.buffer));
       const layout = fixed || like === undefined ? rowMajor(shape.length) : layoutLike(shape, like, buffers);
@@ -90,6 +102,11 @@ function draftOf(graph: Graph): Draft {
     param: (node) => {
       const { path, init } = node.attrs;
       const shape = knownShape(node);
+      if (learned.has(path)) {
+        // As its gradient comes about: the update then walks through memory once.
+        const layout = shape.length === 4 ? FILTERS_LAST : rowMajor(shape.length);
+        return addBuffer({ name: path, shape, dtype: node.dtype, layout, role: "state", param: { path, shape, init } });
+      }
       const layout = rowMajor(shape.length);
       return addBuffer({ name: path, shape, dtype: node.dtype, layout, role: "param", param: { path, shape, init } });
     },
@@ -98,14 +115,15 @@ function draftOf(graph: Graph): Draft {
       (fixed ? load : run).push(kernel);
     },
   };
-  for (const node of graph.nodes) values.push(lowerNode(node, context));
+  for (const node of graph.nodes) if (!plan.inside.has(node)) values.set(node, lowerNode(node, context));
 
-  const outputs = graph.outputs.map(({ name, node }) => ({
-    name,
-    buffer: outputBuffer(name, node, context, buffers, run),
-  }));
+  const replaced = new Set(updates.map(({ output }) => output));
+  const outputs = graph.outputs.flatMap(({ name, node }) =>
+    replaced.has(name) ? [] : [{ name, buffer: outputBuffer(name, node, context, buffers, run) }],
+  );
+  for (const group of plan.groups) run.push(updateKernel(group, plan, context));
   const inputs = graph.inputs.map((node) => {
-    const value = entry(values, node.id);
+    const value = context.value(node);
     if (value.kind !== "view") throw new Error(`internal: input ${node.attrs.name} is no buffer`);
     return { name: node.attrs.name, buffer: value.buffer };
   });

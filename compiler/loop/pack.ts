@@ -3,7 +3,8 @@
  *
  * The right operand of a contraction, where it is a parameter or a constant, is written once into panels of columns (see
  * `Layout` in loops.ts), K in the order of the product's own K axes. A load kernel does it, so that fusion joins it with
- * whatever else is done to the weights.
+ * whatever else is done to the weights. Weights that are being learned change with every run: where there are rows enough
+ * to make up for it, they are packed in every run, just before their first use.
  */
 import { bufferAt, loadAt, loadAxes, offsetOf } from "./access.ts";
 import { axis, constant, equal, flatten, key } from "./affine.ts";
@@ -13,24 +14,29 @@ import type { Draft } from "./draft.ts";
 import { elementCount } from "./layout.ts";
 import type { Affine, Axis, Buffer, Kernel } from "./loops.ts";
 
-/** The draft with every constant right operand packed into panels of `width` columns. */
-export function packConstants(draft: Draft, width: number): Draft {
+/** Rows from which on packing learned weights in every run is worth its trip through memory. */
+const LEAST_ROWS = 64;
+
+/** The draft with every right operand that is a weight packed into panels of `width` columns. */
+export function packWeights(draft: Draft, width: number): Draft {
   const buffers = [...draft.buffers];
   const load = [...draft.load];
   const packed = new Map<string, Buffer>();
-  const run = draft.run.map((kernel) => {
+  const run = draft.run.flatMap((kernel) => {
     const plan = planOf(kernel, buffers);
-    if (plan === undefined) return kernel;
+    if (plan === undefined) return [kernel];
     const source = bufferAt(buffers, plan.load.buffer);
+    const learned = source.role === "state";
     const candidate: Buffer = {
       id: buffers.length,
       name: `${source.name}.packed`,
       shape: plan.shape,
       dtype: source.dtype,
       layout: { kind: "panels", width },
-      role: "constant",
+      role: learned ? "activation" : "constant",
     };
     const made = packing(kernel, plan, candidate);
+    const now: Kernel[] = [];
     const identity = [source.id, ...made.loads.flatMap((l) => l.index.map(key)), ...plan.shape].join();
     let target = packed.get(identity);
     if (target === undefined) {
@@ -38,13 +44,13 @@ export function packConstants(draft: Draft, width: number): Draft {
       buffers.push(candidate);
       if (isPacked(made, buffers, source)) {
         buffers.pop();
-        return kernel;
+        return [kernel];
       }
       packed.set(identity, candidate);
-      load.push(canonical(made, buffers));
+      (learned ? now : load).push(canonical(made, buffers));
     }
     const read = { buffer: target.id, index: plan.index, guards: [], otherwise: 0 };
-    return { ...kernel, loads: kernel.loads.map((old, i) => (i === plan.at ? read : old)) };
+    return [...now, { ...kernel, loads: kernel.loads.map((old, i) => (i === plan.at ? read : old)) }];
   });
   return { ...draft, buffers, load, run };
 }
@@ -66,7 +72,9 @@ function planOf(kernel: Kernel, buffers: readonly Buffer[]): PackPlan | undefine
   if (contraction === undefined || at === undefined) return undefined;
   const load = loadAt(kernel, at);
   const { role } = bufferAt(buffers, load.buffer);
-  if ((role !== "param" && role !== "constant") || load.guards.length > 0) return undefined;
+  const fixed = role === "param" || role === "constant";
+  const learned = role === "state" && contraction.sizes.m >= LEAST_ROWS;
+  if ((!fixed && !learned) || load.guards.length > 0) return undefined;
   const read = loadAxes(load);
   const batch = contraction.batch.filter((a) => read.includes(a));
   const { n, k } = contraction;

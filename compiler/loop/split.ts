@@ -9,7 +9,7 @@
 import { outputAxes } from "./access.ts";
 import { add, asAxis, axis, constant, equal } from "./affine.ts";
 import { canonical, reindex } from "./build.ts";
-import type { Draft } from "./draft.ts";
+import { type Draft, isFilled } from "./draft.ts";
 import { byteSize } from "./layout.ts";
 import type { Affine, Buffer, Kernel } from "./loops.ts";
 
@@ -20,7 +20,7 @@ const ALIGNMENT = 16;
 export function splitRows(draft: Draft, maxBytes: number): Draft {
   let current = draft;
   for (const buffer of draft.buffers) {
-    if ((buffer.role === "param" || buffer.role === "constant") && byteSize(buffer) > maxBytes) {
+    if ((isFilled(buffer) || buffer.role === "constant") && byteSize(buffer) > maxBytes) {
       current = splitBuffer(current, buffer, maxBytes) ?? current;
     }
   }

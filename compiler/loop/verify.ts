@@ -2,15 +2,16 @@
  * The verifier of loops: what every later stage takes for granted, proved or reported.
  *
  * Each message names the kernel. An empty list means: every access is in bounds wherever its guards hold, every element
- * is written exactly once and before it is read, no kernel reads what it writes, every axis is used, reducers and states
- * fit, and values that are stored depend on output axes only.
+ * is written exactly once and before it is read, no kernel reads what another point of it writes, state is replaced after
+ * its last use, every axis is used, reducers and states fit, and values that are stored depend on output axes only.
  */
 
 import type { Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
-import { axisSizes, boundBuffers, bufferAt, loadAxes, offsetOf, outputAxes, union } from "./access.ts";
+import { axisSizes, boundBuffers, bufferAt, isInPlace, loadAxes, offsetOf, outputAxes, union } from "./access.ts";
 import { axesOf, boundsUnder, evaluate, isLinear } from "./affine.ts";
 import { axisLeaves, unmergeAxes } from "./build.ts";
+import { isFilled } from "./draft.ts";
 import { elementCount, product } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Loops, Store } from "./loops.ts";
 import { REDUCERS } from "./reducers.ts";
@@ -70,8 +71,10 @@ function verifyKernel(kernel: Kernel, buffers: readonly Buffer[]): readonly stri
   });
   const written = new Set(kernel.stores.map((store) => store.buffer));
   for (const id of boundBuffers(kernel)) {
-    if (written.has(id) && kernel.loads.some((load) => load.buffer === id)) {
-      problems.push(`it reads and writes ${bufferAt(buffers, id).name}`);
+    const { name, role } = bufferAt(buffers, id);
+    const inPlace = role === "state" && isInPlace(kernel, id);
+    if (written.has(id) && kernel.loads.some((load) => load.buffer === id) && !inPlace) {
+      problems.push(`it reads and writes ${name}`);
     }
   }
   return problems;
@@ -140,17 +143,28 @@ function verifyOrder(loops: Loops): readonly string[] {
     for (const { buffer } of kernel.stores) writersLeft.set(buffer, (writersLeft.get(buffer) ?? 0) + 1);
   }
   const uploaded = new Set<number>();
+  const replaced = new Set<number>();
   const step = (kernel: Kernel, inLoad: boolean): void => {
     for (const { buffer } of kernel.loads) {
       const { name, role } = bufferAt(loops.buffers, buffer);
+      if (role === "state") {
+        if (inLoad || !uploaded.has(buffer)) problems.push(`${kernel.name}: reads ${name} (state) before it is filled`);
+        // What a kernel replaces in place, it alone replaces: its own elements are still the old ones.
+        const own = kernel.stores.some((store) => store.buffer === buffer) && isInPlace(kernel, buffer);
+        if (replaced.has(buffer) && !own) problems.push(`${kernel.name}: reads ${name} (state) after its update`);
+        continue;
+      }
       const ready =
         role === "input" ? !inLoad : role === "param" ? uploaded.has(buffer) : writersLeft.get(buffer) === 0;
       if (!ready) problems.push(`${kernel.name}: reads ${name} (${role}) before it is written`);
     }
     for (const { buffer } of kernel.stores) {
       const { name, role } = bufferAt(loops.buffers, buffer);
-      const allowed = inLoad ? role === "constant" : role === "activation" || role === "output";
+      const allowed = inLoad
+        ? role === "constant"
+        : role === "activation" || role === "output" || (role === "state" && uploaded.has(buffer));
       if (!allowed) problems.push(`${kernel.name}: may not write ${name} (${role})`);
+      if (role === "state") replaced.add(buffer);
       writersLeft.set(buffer, (writersLeft.get(buffer) ?? 0) - 1);
     }
   };
@@ -158,7 +172,8 @@ function verifyOrder(loops: Loops): readonly string[] {
     if (item.kind === "kernel") step(item.kernel, true);
     else {
       const { name, role } = bufferAt(loops.buffers, item.buffer);
-      if (role !== "param" || uploaded.has(item.buffer)) problems.push(`${name} (${role}) is uploaded out of turn`);
+      const filled = isFilled(bufferAt(loops.buffers, item.buffer));
+      if (!filled || uploaded.has(item.buffer)) problems.push(`${name} (${role}) is uploaded out of turn`);
       uploaded.add(item.buffer);
     }
   }

@@ -105,7 +105,7 @@ export interface Stage {
 export interface LossTerm {
   readonly weight: number;
   readonly kind: "cross_entropy" | "binary_cross_entropy" | "mean_squared_error";
-  /** The model's output, or the mean over what each stream gives before they are fused. */
+  /** The model's output; or one loss for what each stream gives before they are fused, added. */
   readonly on: "output" | "streams";
   /** Label smoothing ε; cross-entropy only. */
   readonly smoothing: number;

@@ -6,7 +6,7 @@
  */
 import type { Expr, Stmt } from "../kernel/ir.ts";
 import type { Kernel } from "../loop/loops.ts";
-import { emitScalars, isContiguous, overSplit, type Scope, siteOf, splitAxes, vectorLoop } from "./cpu-nest.ts";
+import { emitScalars, isContiguous, named, overSplit, type Scope, siteOf, splitAxes, vectorLoop } from "./cpu-nest.ts";
 
 /** The axis, of `axes`, that can run in vectors: every store moves along it by one element. */
 export function storeVectorAxis(kernel: Kernel, scope: Scope, axes: readonly number[]): number | undefined {
@@ -26,7 +26,10 @@ export function emitStores(kernel: Kernel, scope: Scope, state: (index: number) 
   const site = siteOf(scope, out);
   const leaves = { load: (index: number): Expr => site.read(`load ${index}`), state, axis: site.axis };
   const results = kernel.stores.map((store) => store.value);
-  emitScalars(results, leaves, scope.fresh, out).forEach((value, index) => site.write(`store ${index}`, value));
+  const values = emitScalars(results, leaves, scope.fresh, out);
+  // Everything is computed before anything is replaced: a kernel may write what it reads at the same point.
+  const ready = values.length > 1 ? values.map((value) => named(scope, "next", value, out)) : values;
+  ready.forEach((value, index) => site.write(`store ${index}`, value));
   return out;
 }
 

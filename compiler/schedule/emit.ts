@@ -31,7 +31,7 @@ import {
 } from "../kernel/build.ts";
 import type { Argument, Expr, Stmt } from "../kernel/ir.ts";
 import { identifier } from "../kernel/wgsl.ts";
-import { axisSizes } from "../loop/access.ts";
+import { axisSizes, isInPlace } from "../loop/access.ts";
 import { axesOf, bounds, key } from "../loop/affine.ts";
 import type { Affine, Guard, Load, Store } from "../loop/loops.ts";
 import { foldScalars, type Leaves, operands, type Scalar, visitScalar } from "../scalar.ts";
@@ -83,8 +83,8 @@ export function writerFor(flat: Flat, stores: readonly number[]): Writer {
   for (const id of [...kernel.loads.map((l) => l.buffer), ...written]) {
     if (!args.has(id)) args.set(id, freshName(names, identifier(buffers[id]?.name ?? `buffer${id}`)));
   }
-  if (kernel.loads.some((l) => written.has(l.buffer)))
-    throw new Error(`internal: ${kernel.name} reads a buffer that it writes`);
+  if (kernel.loads.some((l) => written.has(l.buffer) && !isInPlace(kernel, l.buffer)))
+    throw new Error(`internal: ${kernel.name} reads what another point of it writes`);
   return {
     flat,
     sizes: axisSizes(kernel),
@@ -371,8 +371,10 @@ export function emitStores(w: Writer, point: Point, out: Stmt[], state?: (index:
     out,
     state,
   );
+  // Everything is computed before anything is replaced: a kernel may write what it reads at the same point.
+  const ready = stores.length > 1 ? values.map((value) => bind(w, "next", value, out)) : values;
   for (const [i, s] of stores.entries()) {
-    const value = values[i];
+    const value = ready[i];
     if (value !== undefined) emitStore(w, s, point, value, out);
   }
 }

@@ -2,7 +2,7 @@
  * `--device interp`: the reference interpreter of the loop level behind the engine's interface. Slow, in f64, and
  * independent of every schedule and renderer. The engine may not know the compiler, so the oracle lives here.
  */
-import { interpret } from "../../compiler/loop/interp.ts";
+import { type Interpreter, openInterpreter } from "../../compiler/loop/interp.ts";
 import type { Loops } from "../../compiler/loop/loops.ts";
 import type { Program } from "../../compiler/program.ts";
 import { EngineError, type Runner, type WeightSource } from "../engine/runner.ts";
@@ -12,6 +12,8 @@ export function openOracle(program: Program, loops: Loops): Runner {
   const params = new Map<string, Float64Array>();
   const inputs = new Map<string, Float64Array>();
   let outputs = new Map<string, Float64Array>();
+  let opened: Interpreter | undefined;
+  const interpreter = (): Interpreter => (opened ??= openInterpreter(loops, params));
   return {
     program,
     device: "interp (f64, one thread)",
@@ -29,12 +31,23 @@ export function openOracle(program: Program, loops: Loops): Runner {
       inputs.set(input, Float64Array.from(data));
     },
     async run() {
-      outputs = interpret(loops, inputs, params);
+      outputs = interpreter().run(inputs);
     },
     async read(output) {
       const values = outputs.get(output);
       if (values === undefined) throw new EngineError({ kind: "usage", what: `no output \`${output}\`` });
       return Float32Array.from(values);
+    },
+    async readState(path) {
+      return Float32Array.from(interpreter().state(path));
+    },
+    async trace(look) {
+      interpreter().run(inputs, ({ layers }, written) =>
+        look(
+          layers,
+          written.map((values) => Float32Array.from(values)),
+        ),
+      );
     },
     dispose() {
       params.clear();

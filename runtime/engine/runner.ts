@@ -12,6 +12,9 @@ import type { Program, Upload } from "../../compiler/program.ts";
  */
 export type WeightSource = (upload: Upload, into: Float32Array) => void | Promise<void>;
 
+/** Looks at what a step wrote; false ends the pass. */
+export type Look = (layers: readonly string[], written: readonly Float32Array[]) => boolean;
+
 export interface Runner {
   readonly program: Program;
   /** The device in words: adapter name, or "wasm, 2 threads". */
@@ -24,6 +27,13 @@ export interface Runner {
   run(): Promise<void>;
   /** A copy of an output, row-major in its declared shape. */
   read(output: string): Promise<Float32Array>;
+  /** A copy of a parameter that runs replace, whole and row-major, as the last run left it. */
+  readState(path: string): Promise<Float32Array>;
+  /**
+   * A pass of which every step is looked at: `look` gets the layers that the step works for and copies of the
+   * allocations that it wrote, and ends the pass by giving false. Slow; to find the layer where numbers go wrong.
+   */
+  trace(look: Look): Promise<void>;
   dispose(): void;
 }
 

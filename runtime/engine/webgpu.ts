@@ -6,7 +6,8 @@
  * more, so that a program that runs here runs on every device of that record.
  */
 import type { Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
-import { EngineError, type Runner, type WeightSource } from "./runner.ts";
+import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
+import { readState, toMemory, uploadLength } from "./state.ts";
 
 /** WebGPU's flag values (specification, "GPUBufferUsage" and "GPUMapMode"); Node has no such globals. */
 const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
@@ -173,13 +174,11 @@ class WebGPURunner implements Runner {
     for (const [done, item] of this.program.load.entries()) {
       if (item.kind === "upload") {
         const { upload } = item;
-        const rowSize = upload.shape.slice(1).reduce((product, size) => product * size, 1);
-        const rows = upload.rows === undefined ? (upload.shape[0] ?? 1) : upload.rows.end - upload.rows.start;
-        const length = rows * rowSize;
+        const length = uploadLength(upload);
         if (staging.length < length) staging = new Float32Array(length);
         const view = staging.subarray(0, length);
         await weights(upload, view);
-        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, view);
+        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, new Float32Array(toMemory(upload, view)));
         queued += view.byteLength;
       } else {
         const step = this.#loadSteps.get(item.step);
@@ -215,12 +214,37 @@ class WebGPURunner implements Runner {
   }
 
   async read(output: string): Promise<Float32Array> {
-    const entry = find(this.program.outputs, output, "output");
-    const size = entry.shape.reduce((product, extent) => product * extent, 1) * 4;
+    const { shape, allocation } = find(this.program.outputs, output, "output");
+    return this.#copy(
+      allocation,
+      shape.reduce((product, extent) => product * extent, 1),
+    );
+  }
+
+  readState(path: string): Promise<Float32Array> {
+    return readState(this.program, path, (allocation, length) => this.#copy(allocation, length));
+  }
+
+  async trace(look: Look): Promise<void> {
+    for (const [i, step] of this.program.run.entries()) {
+      const prepared = this.#run[i];
+      if (prepared !== undefined) this.#submit([prepared]);
+      const written: Float32Array[] = [];
+      for (const at of step.writes) {
+        const allocation = step.bindings[at] ?? -1;
+        written.push(await this.#copy(allocation, Math.floor((this.program.allocations[allocation]?.bytes ?? 0) / 4)));
+      }
+      if (!look(step.layers, written)) return;
+    }
+  }
+
+  /** The first `length` numbers of an allocation, when the device has done all it was given. */
+  async #copy(allocation: number, length: number): Promise<Float32Array> {
+    const size = length * 4;
     const staging = this.#device.createBuffer({ size, usage: USAGE.MAP_READ | USAGE.COPY_DST });
     try {
       const encoder = this.#device.createCommandEncoder();
-      encoder.copyBufferToBuffer(this.#buffer(entry.allocation), 0, staging, 0, size);
+      encoder.copyBufferToBuffer(this.#buffer(allocation), 0, staging, 0, size);
       this.#device.queue.submit([encoder.finish()]);
       await staging.mapAsync(MAP_READ);
       return new Float32Array(staging.getMappedRange().slice(0));

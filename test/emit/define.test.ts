@@ -4,7 +4,7 @@ import type { Runner } from "../../runtime/engine/runner.ts";
 import { define, type Tensor } from "../../runtime/engine/typed.ts";
 
 function step(layers: readonly string[], macs: number, bytes: number): Step {
-  return { kernel: 0, bindings: [], workgroups: [1, 1, 1], layers, macs, bytes };
+  return { kernel: 0, bindings: [], writes: [], workgroups: [1, 1, 1], layers, macs, bytes };
 }
 
 const program = {
@@ -29,7 +29,10 @@ function doubling(uploads: { path: string; values: Float32Array }[]): Runner {
       for (const rows of [undefined, { start: 1, end: 2 }]) {
         const into = new Float32Array(rows === undefined ? 6 : 3);
         const init = { kind: "constant", value: 0 } as const;
-        await weights({ path: "fc.weight", shape: [2, 3], dtype: "f32", init, rows, allocation: 0 }, into);
+        await weights(
+          { path: "fc.weight", shape: [2, 3], dtype: "f32", init, rows, order: undefined, allocation: 0 },
+          into,
+        );
         uploads.push({ path: "fc.weight", values: into });
       }
     },
@@ -40,6 +43,8 @@ function doubling(uploads: { path: string; values: Float32Array }[]): Runner {
       x = x.map((value) => 2 * value);
     },
     read: async () => x,
+    readState: async () => x,
+    trace: async () => {},
     dispose: () => {},
   };
 }

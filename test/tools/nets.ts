@@ -90,7 +90,11 @@ export function startingParameters(model: Model, seed = 7): Map<string, Float32A
     model.parameters.map(({ path, node, init }) => {
       const shape = shapeOf(node);
       const values = new Float32Array(shape.reduce((product, size) => product * size, 1));
-      initialise({ path, shape, dtype: node.dtype, init, rows: undefined, allocation: 0 }, seed, values);
+      initialise(
+        { path, shape, dtype: node.dtype, init, rows: undefined, order: undefined, allocation: 0 },
+        seed,
+        values,
+      );
       return [path, values];
     }),
   );
@@ -99,6 +103,11 @@ export function startingParameters(model: Model, seed = 7): Map<string, Float32A
 /** Values made from the names of a graph's inputs. */
 export function namedInputs(graph: Graph): Map<string, Float32Array> {
   return new Map(graph.inputs.map((node) => [node.attrs.name, namedValues(node.attrs.name, shapeOf(node))]));
+}
+
+/** Values made from a name, as the oracle takes them. */
+export function named64(name: string, shape: readonly number[]): Float64Array {
+  return Float64Array.from(namedValues(name, shape));
 }
 
 /** Numbers as the oracle takes them. */

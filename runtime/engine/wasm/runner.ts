@@ -5,19 +5,15 @@
  * modules are handed to the threads (threads.ts, worker.ts), which run all steps of a forward pass upon one message and
  * meet at a barrier after each. This thread only writes inputs and reads outputs, so a page stays responsive.
  */
-import type { Program, ProgramInput, ProgramOutput, Step, Upload } from "../../../compiler/program.ts";
-import { EngineError, type Runner, type WeightSource } from "../runner.ts";
+import type { Program, ProgramInput, ProgramOutput, Step } from "../../../compiler/program.ts";
+import { EngineError, type Look, type Runner, type WeightSource } from "../runner.ts";
+import { readState, toMemory, uploadLength } from "../state.ts";
 import { hasRelaxedSimd } from "./capability.ts";
 import { type MemoryPlan, PAGE, planAddresses } from "./memory.ts";
 import { hostThreads, type Thread, withKernelFlags } from "./threads.ts";
 import type { FromThread, ThreadStep } from "./worker.ts";
 
 const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
-
-function uploadLength({ shape, rows }: Upload): number {
-  const [first = 1, ...others] = shape;
-  return (rows === undefined ? first : rows.end - rows.start) * count(others);
-}
 
 /**
  * Opens `program` on this machine's processors.
@@ -123,7 +119,14 @@ class WasmRunner implements Runner {
     const { load } = this.program;
     for (const [index, item] of load.entries()) {
       if (item.kind === "upload") {
-        await weights(item.upload, this.#view(item.upload.allocation, uploadLength(item.upload)));
+        const { upload } = item;
+        const view = this.#view(upload.allocation, uploadLength(upload));
+        if (upload.order === undefined) await weights(upload, view);
+        else {
+          const values = new Float32Array(view.length);
+          await weights(upload, values);
+          view.set(toMemory(upload, values));
+        }
       } else await this.#runAll([item.step], [this.#threadStep(item.step)]);
       onProgress?.(index + 1, load.length);
     }
@@ -151,6 +154,23 @@ class WasmRunner implements Runner {
     if (this.#failure !== undefined) throw this.#failure;
     // Out of shared memory, which others (text decoders, devices) refuse.
     return new Float32Array(this.#view(entry.allocation, count(entry.shape)));
+  }
+
+  async readState(path: string): Promise<Float32Array> {
+    if (this.#failure !== undefined) throw this.#failure;
+    return readState(this.program, path, (allocation, length) => new Float32Array(this.#view(allocation, length)));
+  }
+
+  async trace(look: Look): Promise<void> {
+    for (const step of this.program.run) {
+      await this.#runAll([step], [this.#threadStep(step)]);
+      const written = step.writes.map((at) => {
+        const allocation = step.bindings[at] ?? -1;
+        const length = Math.floor((this.program.allocations[allocation]?.bytes ?? 0) / 4);
+        return new Float32Array(this.#view(allocation, length));
+      });
+      if (!look(step.layers, written)) return;
+    }
   }
 
   dispose(): void {
