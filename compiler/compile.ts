@@ -84,6 +84,7 @@ export function bindModel(model: Model, sizes: ReadonlyMap<string, number>): Sta
     ok: {
       ...model,
       graph: bound,
+      streamOutputs: model.streamOutputs.map(now),
       positions: model.positions.map((position) => ({ ...position, node: now(position.node) })),
       parameters: model.parameters.map((parameter) => {
         const node = now(parameter.node);

@@ -34,6 +34,13 @@ export interface Model {
   readonly graph: Graph;
   /** Stream names in order; empty for a single stream. */
   readonly streams: readonly string[];
+  /**
+   * What each stream gives before the streams are fused, in the order of `streams`; empty for a single stream, and where
+   * the output does not need them all. A loss on the streams is taken here.
+   */
+  readonly streamOutputs: readonly GraphNode[];
+  /** Paths of the grafted units: `stia_conv3`, `spatial.se_conv4`. The rest is the backbone. */
+  readonly units: readonly string[];
   /** In order of execution, outer before inner. */
   readonly positions: readonly Position[];
   readonly parameters: readonly Parameter[];

@@ -57,6 +57,8 @@ export interface Place {
 export interface Graft {
   readonly at: Span;
   readonly label: string;
+  /** Full path of the unit. */
+  readonly path: string;
   readonly first: number;
   readonly end: number;
 }
@@ -80,6 +82,8 @@ export interface Build {
   readonly parameters: Map<string, { readonly draft: Draft; readonly at: Span }>;
   readonly names: Map<string, number>;
   readonly grafts: Graft[];
+  /** The values that the outermost fusion takes, one for each stream. */
+  streamOutputs: readonly Draft[];
   /** Open sizes of the model, and values given to them from outside. */
   readonly open: Map<string, { readonly size: Size; readonly at: Span }>;
   readonly bind: ReadonlyMap<string, number>;
@@ -116,6 +120,7 @@ export function newBuild(program: Program, bind: ReadonlyMap<string, number>): B
     parameters: new Map(),
     names: new Map(),
     grafts: [],
+    streamOutputs: [],
     open: new Map(),
     bind,
     assumed: new Set(),

@@ -18,7 +18,7 @@ import { newBuild, type Place, topContext } from "./draft.ts";
 import { evaluate, lookup } from "./evaluate.ts";
 import { attempt, fail, newReports, report, textOf } from "./failure.ts";
 import { type MadeModel, makeModel, modelOf, placeOfModel } from "./models.ts";
-import { findBinding, loadModule, type Module, type Program } from "./modules.ts";
+import { BARE, findBinding, loadModule, type Module, type Program } from "./modules.ts";
 import { checkNames } from "./names.ts";
 import { type Context, isBlock, isSequence, type Local, sizeValue, type Value } from "./values.ts";
 import { weightMapsFor } from "./weightmaps.ts";
@@ -43,6 +43,42 @@ const MOST_ERRORS = 5;
  * of the file itself are run, those of its imports are not.
  */
 export function elaborate(source: Source, resolve: Resolve, options: ElaborateOptions = {}): Elaboration {
+  const { model, diagnostics } = elaborateWith(source, resolve, options, { then: () => undefined });
+  return { model, diagnostics };
+}
+
+/** A text without errors so far, and its model if it has one. */
+export interface Elaborated {
+  readonly program: Program;
+  /** The text itself. */
+  readonly module: Module;
+  readonly model: Model | undefined;
+  /** What the model was made of. */
+  readonly declaration: Wanted | undefined;
+  /** Names of the blocks that the model is made of. */
+  readonly blocks: ReadonlySet<string>;
+}
+
+/** What is done besides making the model, with the same knowledge of files and into the same reports. */
+export interface Further<T> {
+  /** Says which model is made, before the options do; it may be one of another file. */
+  readonly target?: (program: Program, module: Module) => Target | undefined;
+  readonly then: (found: Elaborated) => T;
+}
+
+/** A model's declaration and the file it is written in. */
+export interface Target {
+  readonly declaration: Wanted;
+  readonly module: Module;
+}
+
+/** `elaborate`, and then `further`, unless there were errors before it. `result` is what it gave. */
+export function elaborateWith<T>(
+  source: Source,
+  resolve: Resolve,
+  options: ElaborateOptions,
+  further: Further<T>,
+): Elaboration & { readonly result: T | undefined } {
   const reports = newReports();
   const directory = options.root === undefined ? "" : `${options.root.replace(/\/+$/, "")}/`;
   const program: Program = {
@@ -56,28 +92,42 @@ export function elaborate(source: Source, resolve: Resolve, options: ElaborateOp
     steps: 0,
   };
   let model: Model | undefined;
+  let result: T | undefined;
   try {
     const module = loadModule(program, source);
     const hopeless = checkNames(program);
     const bind = options.bind ?? new Map<string, number>();
-    const target = hopeless ? undefined : chooseModel(program, module, options.model);
-    const made = target === undefined ? undefined : attempt(() => makeTarget(program, module, target, bind));
+    const target = hopeless
+      ? undefined
+      : (further.target?.(program, module) ?? chooseModel(program, module, options.model));
+    const made = target === undefined ? undefined : attempt(() => makeTarget(program, target, bind));
     if (!hasErrors(reports.diagnostics)) runAsserts(program, module, bind);
-    if (made !== undefined && !hasErrors(reports.diagnostics)) model = finishModel(made, module, program);
+    if (made !== undefined && target !== undefined && !hasErrors(reports.diagnostics))
+      model = finishModel(made, target.module, program);
+    if (!hasErrors(reports.diagnostics)) {
+      const blocks = made?.build.blocks ?? new Set<string>();
+      result = further.then({ program, module, model, declaration: target?.declaration, blocks });
+    }
   } catch (error) {
     // Expressions nested by the thousand: the only way in which a text can exhaust the stack.
     if (!(error instanceof RangeError)) throw error;
     report(reports, diagnostic("E0205", "this is nested too deeply", { source, start: 0, end: 0 }));
   }
   const diagnostics = limited(byPlace(reports.diagnostics, source), program);
-  return { model: hasErrors(diagnostics) ? undefined : model, diagnostics };
+  const wrong = hasErrors(diagnostics);
+  return { model: wrong ? undefined : model, diagnostics, result: wrong ? undefined : result };
 }
 
 // --------------------------------------------------------------------------------------------------------- which model
 
 type Wanted = Callable | BareModel;
 
-function chooseModel(program: Program, module: Module, wanted: string | undefined): Wanted | undefined {
+function chooseModel(program: Program, module: Module, wanted: string | undefined): Target | undefined {
+  const declaration = chosenModel(program, module, wanted);
+  return declaration === undefined ? undefined : { declaration, module };
+}
+
+function chosenModel(program: Program, module: Module, wanted: string | undefined): Wanted | undefined {
   const bare = module.file.items.findLast((item): item is BareModel => item.kind === "BareModel");
   const models = module.file.items.filter(
     (item): item is Callable => item.kind === "Callable" && item.keyword === "model",
@@ -106,10 +156,11 @@ function chooseModel(program: Program, module: Module, wanted: string | undefine
   return undefined;
 }
 
-/** What a bare headline is called. */
-const BARE = "Headline";
-
-function makeTarget(program: Program, module: Module, target: Wanted, bind: ReadonlyMap<string, number>): MadeModel {
+function makeTarget(
+  program: Program,
+  { declaration: target, module }: Target,
+  bind: ReadonlyMap<string, number>,
+): MadeModel {
   const context = topContext(newBuild(program, bind), module);
   if (target.kind === "BareModel") {
     return makeModel(program, evaluate(target.value, context), module, target.value, BARE, bind);
@@ -167,7 +218,8 @@ function callsOf(expr: Expr, name: string): readonly Expr[] {
 
 // --------------------------------------------------------------------------------------------------------------- result
 
-function finishModel(made: MadeModel, module: Module, program: Program): Model {
+/** What is handed on of a model that was made of a declaration in `module`. */
+export function finishModel(made: MadeModel, module: Module, program: Program): Model {
   const { graph, nodes, build } = made;
   const positions = build.places.flatMap((place) => positionOf(place, nodes));
   const parameters = [...build.parameters.values()].flatMap(({ draft }) => {
@@ -178,11 +230,25 @@ function finishModel(made: MadeModel, module: Module, program: Program): Model {
     name: made.name,
     graph,
     streams: made.streams,
+    streamOutputs: streamOutputsOf(made),
+    units: unitsOf(made),
     positions,
     parameters,
     weightMaps: weightMapsFor(made, module, program),
     classes: classesOf(graph.outputs[0]?.node, module, program),
   };
+}
+
+/** One for each stream, or none: a stream that the output does not need is not in the graph. */
+function streamOutputsOf({ streams, build, nodes }: MadeModel): readonly GraphNode[] {
+  const outputs = build.streamOutputs.flatMap((draft) => nodes.get(draft) ?? []);
+  return streams.length > 0 && build.streamOutputs.length === streams.length && outputs.length === streams.length
+    ? outputs
+    : [];
+}
+
+function unitsOf({ build }: MadeModel): readonly string[] {
+  return [...new Set(build.grafts.map((graft) => graft.path))].filter((path) => build.placeByPath.has(path));
 }
 
 function positionOf(place: Place, nodes: MadeModel["nodes"]): readonly Position[] {

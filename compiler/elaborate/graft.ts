@@ -101,7 +101,8 @@ function put(
     return fail(context, "E0402", `\`with\` needs a unit, this is ${describe(made)}`, clause.unit);
   const olds = places.map((place) => valueAt(place, before, target, context));
   if (olds.length > 1) sameShapes(unit, olds, target, context, streams);
-  const named = nameUnit(unit, scope, label, many, target, context);
+  const name = nameOfUnit(unit, scope, label, many, context);
+  const named = addTap(unit.form === "named" ? unit.inner : unit, name, target.at);
   const first = build.drafts.length;
   const origin = {
     span: target.at,
@@ -116,7 +117,7 @@ function put(
       changedShape(clause, unit, olds, news, target, context);
   }
   const written = target.at.source.text.slice(target.at.start, target.at.end);
-  build.grafts.push({ at: target.at, label: written, first, end: build.drafts.length });
+  build.grafts.push({ at: target.at, label: written, path: join(scope, name), first, end: build.drafts.length });
   replace(context, places, olds, news, before, start, first, streams);
 }
 
@@ -164,14 +165,14 @@ function replace(
 }
 
 /** `stia_conv3`: the unit's name, or the one it was given, and the position. */
-function nameUnit(unit: Layer, scope: string, label: string, many: boolean, target: Target, context: Context): Layer {
+function nameOfUnit(unit: Layer, scope: string, label: string, many: boolean, context: Context): string {
   const own = unit.form === "named" ? unit.names[0] : undefined;
   const suffix = label.replace(/[.[\]]+/g, "_").replace(/_+$/, "");
   const title = titleOf(unit).toLowerCase();
   const base = own === undefined ? `${title === "" ? "unit" : title}_${suffix}` : many ? `${own}_${suffix}` : own;
   let name = base;
   for (let n = 2; context.build.placeByPath.has(join(scope, name)); n++) name = `${base}_${n}`;
-  return addTap(unit.form === "named" ? unit.inner : unit, name, target.at);
+  return name;
 }
 
 // --------------------------------------------------------------------------------------------------------------- errors

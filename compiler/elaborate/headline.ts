@@ -8,7 +8,7 @@ import type { Callable, Fuse, Node, OverItem, Type } from "../../grammar/ast.ts"
 import type { Span } from "../../grammar/source.ts";
 import { inputCount } from "./calls.ts";
 import { applyLayer, asLayer, evaluate, lookup, pipeInto } from "./core.ts";
-import type { Draft, Sharing } from "./draft.ts";
+import type { Sharing } from "./draft.ts";
 import { attempt, fail, failAt, silent, spanOf } from "./failure.ts";
 import { graft, type Stream } from "./graft.ts";
 import { blockOf, titleOf } from "./layers.ts";
@@ -327,8 +327,11 @@ function sharingOf(
 function fuse(unfolded: Unfolded, streams: readonly Stream[], start: number, context: Context, node: Node): Value {
   const placed = unfolded.clauses.findLast((each) => each.clause.kind === "Fuse");
   const clause: Fuse | undefined = placed?.clause.kind === "Fuse" ? placed.clause : undefined;
+  const ends = streams.flatMap((stream) => stream.outputs);
+  // Headlines of headlines fuse from the inside out, so that the outermost has the last word.
+  context.build.streamOutputs = ends;
   if (placed === undefined || clause === undefined) {
-    const outputs = streams.flatMap((stream) => stream.outputs);
+    const outputs = ends;
     if (streams.length === 1) return outputs.length === 1 ? (outputs[0] ?? null) : tuple(outputs);
     const average =
       lookup(context, "Average") ??
@@ -357,12 +360,13 @@ function fuse(unfolded: Unfolded, streams: readonly Stream[], start: number, con
     origin: context.origin ?? placed.context.origin,
     depth: context.depth + 1,
   };
-  let outputs: readonly Draft[] = streams.flatMap((stream) => stream.outputs);
+  let outputs = ends;
   if (clause.at !== undefined) {
     const [target, ...more] = placesAt(clause.at, inside, streams, start);
     if (target === undefined || more.length > 0)
       return fail(inside, "E0503", "streams are fused at one position", clause.at);
     outputs = target.places.flatMap((place) => place.current);
+    context.build.streamOutputs = outputs;
   }
   const by = evaluate(clause.by, inside, true);
   if (by === null) return tuple(outputs);

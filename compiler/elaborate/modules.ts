@@ -57,6 +57,9 @@ export interface Cell {
     | { readonly kind: "evaluating" };
 }
 
+/** What a bare headline is called. */
+export const BARE = "Headline";
+
 const PRELUDE: readonly string[] = ["std/nn", "std/attention", "std/vision"];
 
 const parses = new WeakMap<Source, ReturnType<typeof parse>>();
@@ -131,7 +134,14 @@ function define(program: Program, module: Module, item: Item): void {
     case "Callable":
       return value(item.name, { kind: "block", declaration: item, module }, item.private);
     case "Weights":
-      return value(item.name, { kind: "declaration", what: "weights", name: item.name.name, module, weights: item });
+      return value(item.name, {
+        kind: "declaration",
+        what: "weights",
+        name: item.name.name,
+        module,
+        weights: item,
+        recipe: undefined,
+      });
     case "Recipe":
       return value(item.name, {
         kind: "declaration",
@@ -139,6 +149,7 @@ function define(program: Program, module: Module, item: Item): void {
         name: item.name.name,
         module,
         weights: undefined,
+        recipe: item,
       });
     case "Search":
       return value(item.name, {
@@ -147,6 +158,7 @@ function define(program: Program, module: Module, item: Item): void {
         name: item.name.name,
         module,
         weights: undefined,
+        recipe: undefined,
       });
     case "Assert":
     case "BareModel":

@@ -5,7 +5,7 @@
  * blocks that use themselves (E0205), parameters that a block does not have (E0401) and layers where a tensor is meant
  * (E0405). What elaboration would say again it says in the same words, which are reported once.
  */
-import type { Body, Callable, Clause, Expr, Ident, Item, Node, Type } from "../../grammar/ast.ts";
+import type { Body, Callable, Clause, Expr, Ident, Item, Node, Recipe, Type } from "../../grammar/ast.ts";
 import { diagnostic, span } from "../../grammar/diagnostic.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { layerInArithmetic } from "./arithmetic.ts";
@@ -13,7 +13,7 @@ import { BUILTINS } from "./builtins.ts";
 import { newBuild, topContext } from "./draft.ts";
 import { unknownName } from "./evaluate.ts";
 import { attempt, isLibrary, report, spanOf } from "./failure.ts";
-import { findBinding, type Module, type Program, visibleNames } from "./modules.ts";
+import { BARE, findBinding, type Module, type Program, visibleNames } from "./modules.ts";
 import { unknownArgument } from "./parameters.ts";
 import { signatureOf } from "./types.ts";
 import { type Context, isBlock, type Local, UNKNOWN, type Value } from "./values.ts";
@@ -86,8 +86,7 @@ function checkItem(item: Item, walk: Walk): void {
     case "Weights":
       return checkExpr(item.target, walk);
     case "Recipe":
-      if (item.target !== undefined) checkExpr(item.target, walk);
-      return;
+      return checkRecipe(item, walk);
     // Assertions may speak of the sizes of a model; searches have words of their own.
     case "Assert":
     case "Import":
@@ -97,6 +96,17 @@ function checkItem(item: Item, walk: Walk): void {
       return;
     default:
       item satisfies never;
+  }
+}
+
+/** The words of a recipe's settings are known to compiler/recipe alone. */
+function checkRecipe(item: Recipe, walk: Walk): void {
+  const bare = walk.context.module.file.items.some((other) => other.kind === "BareModel");
+  const toBare = bare && item.target?.kind === "Name" && item.target.name === BARE;
+  if (item.target !== undefined && !toBare) checkExpr(item.target, walk);
+  for (const param of item.params) {
+    if (param.type !== undefined) checkType(param.type, walk, false);
+    if (param.default !== undefined) checkExpr(param.default, walk);
   }
 }
 

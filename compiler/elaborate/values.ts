@@ -5,7 +5,7 @@
  * weights) and tensors (`Draft`, a node of the graph under construction). Everything here is a plain record; the files
  * beside this one say what each kind does.
  */
-import type { Callable, Clause, DType, Expr, Node, TypeAlias, Weights } from "../../grammar/ast.ts";
+import type { Callable, Clause, DType, Expr, Node, Recipe, TypeAlias, Weights } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
 import type { Init } from "../graph/graph.ts";
 import type { Origin } from "../origin.ts";
@@ -102,6 +102,7 @@ export interface DeclarationValue {
   readonly name: string;
   readonly module: Module;
   readonly weights: Weights | undefined;
+  readonly recipe: Recipe | undefined;
 }
 
 /** Stands for a value whose making failed and was reported; whoever meets it stays silent. */

@@ -45,6 +45,8 @@ function sample(): Model {
       outputs: [{ name: "scores", node: scores }],
     },
     streams: ["spatial", "temporal"],
+    streamOutputs: [],
+    units: [],
     positions: places.map((place) => ({ path: place, aliases: [], node: scores, block: "Conv" })),
     parameters: [{ path, node: weight, init, kind: "param" }],
     weightMaps: [],
