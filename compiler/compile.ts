@@ -13,6 +13,7 @@ import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
 import { inferenceRules } from "./graph/inference.ts";
 import { rewrite } from "./graph/rewrite.ts";
+import { type RateGroup, trainingStep } from "./graph/step.ts";
 import { oversizedBuffers } from "./loop/draft.ts";
 import type { Decision } from "./loop/fuse.ts";
 import { byteSize } from "./loop/layout.ts";
@@ -20,6 +21,7 @@ import type { Loops } from "./loop/loops.ts";
 import { lowerAndExplain } from "./loop/lower.ts";
 import type { Model } from "./model.ts";
 import type { Program } from "./program.ts";
+import type { Stage } from "./recipe/recipe.ts";
 import { showSize } from "./size.ts";
 
 /** Memory that one attention affinity may take before it is refused; conv3 of VGG16 at 224 needs 37.5 MiB an image. */
@@ -171,14 +173,19 @@ function maxBufferBytes(target: Capability): number {
 
 /** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
 export function lowerModel(model: Model, target: Capability): Staged<LoweredModel> {
+  return lowered(model, rewrite(model.graph, inferenceRules), target);
+}
+
+/** A graph made from the model's, as loops. */
+function lowered(model: Model, graph: Graph, target: Capability): Staged<LoweredModel> {
   const refused = [...elementTypeProblems(model.graph), ...affinityProblems(model.graph)];
   if (refused.length > 0) return failed(refused);
-  const graph = rewrite(model.graph, inferenceRules);
   const limit = maxBufferBytes(target);
   const { loops, decisions } = lowerAndExplain(graph, {
     panelWidth: PANEL_WIDTH[target.kind],
     maxBufferBytes: limit,
     fuse: true,
+    inPlace: true,
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });
   const oversized = oversizedBuffers(loops, limit);
@@ -222,4 +229,43 @@ export function compile(model: Model, options: CompileOptions): Staged<Program> 
       classes: model.classes,
     }),
   };
+}
+
+export interface LoweredStep extends LoweredModel {
+  /** The groups of parameters that `step.rates` speaks of. */
+  readonly groups: readonly RateGroup[];
+}
+
+/** From a bound model to the loops of one training step of a recipe's stage. */
+export function lowerStep(model: Model, stage: Stage, target: Capability): Staged<LoweredStep> {
+  const step = trainingStep(model, stage);
+  if (!("graph" in step)) {
+    return failed([
+      diagnostic("E0905", `\`${step.node.op}\` cannot be trained through: ${step.reason}`, placeOf(step.node), {
+        helps: ["`detach(…)` keeps gradients from flowing there"],
+      }),
+    ]);
+  }
+  const made = lowered(model, step.graph, target);
+  return "diagnostics" in made ? made : { ok: { ...made.ok, groups: step.groups } };
+}
+
+export interface TrainingProgram {
+  readonly program: Program;
+  readonly groups: readonly RateGroup[];
+}
+
+/** All stages for training: the program of one step. `options.seed` starts the parameters that no file gives. */
+export function compileStep(model: Model, stage: Stage, options: CompileOptions): Staged<TrainingProgram> {
+  const bound = bindModel(model, options.sizes);
+  if ("diagnostics" in bound) return bound;
+  const made = lowerStep(bound.ok, stage, options.target);
+  if ("diagnostics" in made) return made;
+  const program = assemble(made.ok.loops, {
+    target: options.target,
+    seed: options.seed,
+    graphHash: graphHash(model.graph),
+    classes: model.classes,
+  });
+  return { ok: { program, groups: made.ok.groups } };
 }

@@ -182,13 +182,51 @@ function alwaysHolds(guard: Guard, sizes: readonly number[]): boolean {
 
 /** The canonical form (see the top of this file). */
 export function canonical(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
-  return order(splitAxes(dropUnitAxes(kernel), buffers), buffers);
+  return order(splitAxes(dropIdleAxes(dropUnitAxes(kernel)), buffers), buffers);
 }
 
 function dropUnitAxes(kernel: Kernel): Kernel {
   const kept = kernel.axes.filter((a) => a.size !== 1);
   const replacements = kernel.axes.map((a) => (a.size === 1 ? constant(0) : axis(kept.indexOf(a))));
   return reindex(kernel, kept, replacements);
+}
+
+/**
+ * A reduction along axes on which nothing depends, as the gradient of a mean is: their size is a factor of a sum, and
+ * nothing to an extreme. Without any other axis there is nothing left to reduce.
+ */
+function dropIdleAxes(kernel: Kernel): Kernel {
+  const { reduce, body } = kernel;
+  const [value] = body;
+  if (value === undefined || (reduce !== "sum" && reduce !== "max" && reduce !== "min")) return kernel;
+  const accesses = [...kernel.loads, ...kernel.stores];
+  const used = new Set([
+    ...accesses.flatMap((access) => [...access.index, ...access.guards.map((guard) => guard.index)].flatMap(axesOf)),
+    ...axisLeaves(kernel),
+  ]);
+  const idle = kernel.axes.filter((_, at) => !used.has(at));
+  if (idle.length === 0) return kernel;
+  const kept = kernel.axes.filter((_, at) => used.has(at));
+  const replacements = kernel.axes.map((a) => (kept.includes(a) ? axis(kept.indexOf(a)) : constant(0)));
+  const times = idle.reduce((product, a) => product * a.size, 1);
+  const counted = reduce === "sum" ? binary("mul", value, num(times)) : value;
+  const shorter = reindex({ ...kernel, body: [counted] }, kept, replacements);
+  return reductionAxes(shorter).length > 0 ? shorter : withoutReduction(shorter);
+}
+
+/** A kernel that reduces over nothing, as a map. */
+function withoutReduction(kernel: Kernel): Kernel {
+  const [value] = kernel.body;
+  if (value === undefined) throw new Error(`internal: ${kernel.name} reduces nothing`);
+  const stores = kernel.stores.map((store) => ({
+    ...store,
+    value: rewriteScalar(store.value, {
+      load: (index) => ({ kind: "load", index }),
+      state: () => value,
+      axis: (at) => ({ kind: "axis", axis: at }),
+    }),
+  }));
+  return { ...kernel, body: [], reduce: undefined, stores };
 }
 
 /** Splits axes (a = k·a₁ + a₀) wherever that removes a division or remainder from an address. */

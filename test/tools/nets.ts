@@ -54,7 +54,8 @@ export function exampleModel(name: string): Model {
   return model;
 }
 
-function stagedOk<T>(staged: Staged<T>): T {
+/** The result of a stage, or its diagnostics as an error. */
+export function stagedOk<T>(staged: Staged<T>): T {
   if ("ok" in staged) return staged.ok;
   throw new Error(renderDiagnostics(staged.diagnostics));
 }
