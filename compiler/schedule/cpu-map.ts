@@ -24,7 +24,12 @@ export function storeVectorAxis(kernel: Kernel, scope: Scope, axes: readonly num
 export function emitStores(kernel: Kernel, scope: Scope, state: (index: number) => Expr): readonly Stmt[] {
   const out: Stmt[] = [];
   const site = siteOf(scope, out);
-  const leaves = { load: (index: number): Expr => site.read(`load ${index}`), state, axis: site.axis };
+  const leaves = {
+    load: (index: number): Expr => site.read(`load ${index}`),
+    state,
+    axis: site.axis,
+    random: site.random,
+  };
   const results = kernel.stores.map((store) => store.value);
   emitScalars(results, leaves, scope.fresh, out).forEach((value, index) => site.write(`store ${index}`, value));
   return out;
