@@ -6,6 +6,7 @@
  * A function without a builtin anywhere (`erf`) is composed of others when a graph is lowered, so that no back end ever
  * meets it and all of them compute the same numbers.
  */
+import type { Affine } from "./loop/loops.ts";
 
 export type UnaryFn =
   | "neg"
@@ -20,7 +21,8 @@ export type UnaryFn =
   | "sigmoid"
   | "erf"
   | "floor"
-  | "ceil";
+  | "ceil"
+  | "is_finite";
 export type BinaryFn = "add" | "sub" | "mul" | "div" | "max" | "min" | "pow";
 export type CompareFn = "lt" | "le" | "eq";
 
@@ -43,7 +45,18 @@ export type Scalar =
       readonly right: Scalar;
       readonly then: Scalar;
       readonly otherwise: Scalar;
-    };
+    }
+  /**
+   * A uniform number in [0, 1), a multiple of 2^-24, drawn by random.ts. Equal draws give equal numbers, anywhere.
+   * `element` counts the elements of a tensor, over the kernel's axes, in u32 arithmetic: beyond 2^32 it starts again.
+   */
+  | { readonly kind: "random"; readonly key: number; readonly element: Affine; readonly counters: Counters<Scalar> };
+
+/** A draw of random numbers. */
+export type Draw = Extract<Scalar, { kind: "random" }>;
+
+/** Step (below 2^24) and the low and the high 16 bits of the seed: whole numbers, the same at every point. */
+export type Counters<T> = readonly [step: T, seedLow: T, seedHigh: T];
 
 /**
  * The lowest finite f32: what `-∞` is in kernels (masked logits, padding under a maximum), for WGSL has no infinities.
@@ -161,6 +174,7 @@ function erf(argument: number): number {
     load: () => 0,
     state: () => 0,
     axis: () => argument,
+    random: () => 0,
   });
 }
 
@@ -261,6 +275,20 @@ export const UNARY: { readonly [K in UnaryFn]: UnaryRow } = {
     derivative: () => num(0),
     cost: 1,
   },
+  is_finite: {
+    doc: "1 where x is a finite number, 0 where it is infinite or NaN; its derivative is 0",
+    value: (x) => (Number.isFinite(x) ? 1 : 0),
+    // WGSL lets a compiler assume that there are no infinities and NaN, and compilers recognise the usual tests. Here
+    // the exponent's bits, all ones in both, become 256 by an addition: no comparison that an assumption could decide.
+    wgsl: (x, type) => {
+      const words = type === "f32" ? "u32" : "vec4<u32>";
+      const all = (bits: number): string => `${words}(${bits}u)`;
+      const exponent = `((bitcast<${words}>(${x}) >> ${all(23)}) & ${all(255)})`;
+      return `${type}(${all(1)} - ((${exponent} + ${all(1)}) >> ${all(8)}))`;
+    },
+    derivative: () => num(0),
+    cost: 4,
+  },
 };
 
 export const BINARY: { readonly [K in BinaryFn]: BinaryRow } = {
@@ -334,6 +362,7 @@ export interface Leaves<T> {
   readonly load: (index: number) => T;
   readonly state: (index: number) => T;
   readonly axis: (axis: number) => T;
+  readonly random: (draw: Draw, counters: Counters<T>) => T;
 }
 
 /** What every kind of scalar becomes in a fold. */
@@ -378,6 +407,10 @@ export function foldScalars<T>(
         return algebra.binary(s.fn, visit(s.left), visit(s.right));
       case "select":
         return algebra.select(s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
+      case "random": {
+        const [step, low, high] = s.counters;
+        return algebra.random(s, [visit(step), visit(low), visit(high)]);
+      }
       default:
         return s satisfies never;
     }
@@ -412,6 +445,8 @@ export function operands(s: Scalar): readonly Scalar[] {
       return [s.left, s.right];
     case "select":
       return [s.left, s.right, s.then, s.otherwise];
+    case "random":
+      return s.counters;
     case "const":
     case "load":
     case "state":

@@ -70,6 +70,7 @@ function written(scalar: Scalar, leaves: readonly GraphNode[], a: Algebra, like:
         return select(a, s.compare, visit(s.left), visit(s.right), visit(s.then), visit(s.otherwise));
       case "state":
       case "axis":
+      case "random":
         throw new Error(`internal: a derivative has a ${s.kind}`);
       default:
         return s satisfies never;
@@ -314,10 +315,10 @@ const ofBroadcast: GradientRule<"broadcast"> = (node, upstream, a) => [unbroadca
 
 // ------------------------------------------------------------------------------------------------------------- the rest
 
-const ofDropout: GradientRule<"dropout"> = (node, upstream) =>
-  node.attrs.p === 0
-    ? [upstream]
-    : { refused: `dropout with p = ${node.attrs.p} needs random numbers, which kernels do not make yet` };
+/** Linear in x and its own transpose: the same mask again. Without counters it is the identity. */
+const ofDropout: GradientRule<"dropout"> = (node, upstream, a) => [
+  node.inputs[1] === undefined ? upstream : a.op("dropout", [upstream, node.inputs[1]], node.attrs),
+];
 
 /** e^0 where an entry is kept, e^-∞ where it is masked. */
 const ofCausalMask: GradientRule<"causal_mask"> = (node, upstream, a) => {

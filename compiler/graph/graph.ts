@@ -84,8 +84,14 @@ export interface OpAttrs {
   readonly slice: { readonly axis: number; readonly start: Size; readonly size: Size };
   /** Zeros before and behind on one axis. */
   readonly pad: { readonly axis: number; readonly before: number; readonly after: number };
-  /** Identity outside training. */
-  readonly dropout: { readonly p: number; readonly path: string };
+  /**
+   * x, counters?: f32[3] -> x's shape. The identity without counters, as outside training. With them, each element is
+   * kept and divided by 1 - p where its random number is at least p, else 0. The counters are whole numbers: the step
+   * (below 2^24) and the low and the high 16 bits of the seed. A draw depends on them, on the element's row-major
+   * number, and on `path` and `use`, so that a mask is made again wherever it is needed (random.ts). `use` tells
+   * several applications of one path apart; 0 if absent.
+   */
+  readonly dropout: { readonly p: number; readonly path: string; readonly use?: number };
   /** [...B,T,S]: entries with s > t become -inf. */
   readonly causal_mask: Record<never, never>;
   readonly detach: Record<never, never>;

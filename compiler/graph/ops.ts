@@ -208,11 +208,11 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
     lower: maps.lowerPad,
   },
   dropout: {
-    doc: "in training: zero with probability p, else divided by 1 - p; otherwise the identity",
-    arity: [1, 1],
+    doc: "with counters: zero with probability p, else divided by 1 - p; without, as outside training, the identity",
+    arity: [1, 2],
     shape: shapes.dropout,
     gradient: GRADIENTS.dropout,
-    lower: maps.lowerIdentity,
+    lower: maps.lowerDropout,
   },
   causal_mask: {
     doc: "[...B,T,S]: entries with s > t become -∞",
@@ -226,7 +226,7 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
     arity: [1, 1],
     shape: shapes.same,
     gradient: GRADIENTS.detach,
-    lower: maps.lowerIdentity,
+    lower: maps.lowerDetach,
   },
   cast: {
     doc: "the same numbers in another element type",

@@ -88,7 +88,7 @@ function attributes(node: GraphNode): string {
     case "slice":
       return `axis=${node.attrs.axis} start=${showSize(node.attrs.start)} size=${showSize(node.attrs.size)}`;
     case "dropout":
-      return `p=${node.attrs.p} ${node.attrs.path}`;
+      return list([`p=${node.attrs.p}`, node.attrs.path, (node.attrs.use ?? 0) === 0 ? "" : `use=${node.attrs.use}`]);
     case "cast":
       return node.attrs.dtype;
     case "linear":

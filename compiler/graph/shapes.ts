@@ -55,9 +55,11 @@ export function castTo([x]: Inputs, { dtype }: OpAttrs["cast"]): Ruled {
   return { shape: given(x).shape, dtype };
 }
 
-export function dropout([x]: Inputs, { p }: OpAttrs["dropout"]): Ruled {
-  if (p >= 0 && p < 1) return given(x);
-  return problem("E0314", "a probability is at least 0 and below 1", { label: `p is ${p}` });
+export function dropout([x, counters]: Inputs, { p }: OpAttrs["dropout"]): Ruled {
+  if (!(p >= 0 && p < 1)) return problem("E0314", "a probability is at least 0 and below 1", { label: `p is ${p}` });
+  if (counters === undefined) return given(x);
+  const wanted: TensorType = { shape: [3], dtype: "f32" };
+  return mixedTypes([wanted, counters]) ?? vector("dropout", "counters: [3]", counters, 3) ?? given(x);
 }
 
 export function binary([a, b]: Inputs, { fn }: OpAttrs["binary"]): Ruled {

@@ -4,8 +4,9 @@
  * - Batch norm uses the mean and the biased variance of the batch, spelled out in ordinary operators, and moves its
  *   running statistics: `running + momentum · (batch - running)` with the unbiased variance, as in PyTorch. The new
  *   statistics are further outputs of the graph, `update.<path of the parameter>`.
- * - Dropout with p = 0 is the identity. Any other stays, and is refused when it is differentiated: it needs random
- *   numbers that no kernel makes yet.
+ * - Dropout with p = 0 is the identity. Any other gets its counters from a further input of the graph,
+ *   `step.counters`: f32[3] with the step (below 2^24) and the low and the high 16 bits of the seed, whole numbers. Where
+ *   several dropouts have one path they are numbered, so that each draws a mask of its own.
  * - Detach stays, for the gradient must see it. Nothing folds into weights, for they change.
  */
 import {
@@ -25,18 +26,24 @@ import type { Graph, GraphNode, NodeOf } from "./graph.ts";
 import { moves, neutralOperand, spellOutBatchNorm as spellOutFrozenNorm, spellOutLayerNorm } from "./inference.ts";
 import { type Rule, rewrite, type Site } from "./rewrite.ts";
 
+/** The input from which dropout draws; only graphs with a dropout have it. */
+export const COUNTERS = "step.counters";
+
 export interface TrainingOptions {
   /** Paths of batch norms (without `.weight`) that keep their running statistics and normalise by them: partial BN. */
   readonly frozenNorms?: ReadonlySet<string>;
 }
 
-/** `graph`, whose sizes are numbers, as it is trained: with `update.…` outputs for running statistics. */
+/**
+ * `graph`, whose sizes are numbers, as it is trained: with `update.…` outputs for running statistics, and the input
+ * `COUNTERS` if anything is dropped.
+ */
 export function trainingForm(graph: Graph, { frozenNorms = new Set() }: TrainingOptions = {}): Graph {
   const isFrozen = (norm: NodeOf<"batch_norm">): boolean => {
     const running = inputOf(norm, 3);
     return running.op === "param" && frozenNorms.has(running.attrs.path.replace(/\.[^.]*$/, ""));
   };
-  return rewrite(withStatistics(graph, isFrozen), trainingRules(isFrozen));
+  return rewrite(withCounters(withStatistics(graph, isFrozen)), trainingRules(isFrozen));
 }
 
 const withoutEmptyDropout: Rule = {
@@ -73,6 +80,35 @@ const trainingRules = (isFrozen: IsFrozen): readonly Rule[] => [
   spellOutFrozenNorm,
   spellOutLayerNorm,
 ];
+
+/** The graph with counters for its dropouts. */
+function withCounters(graph: Graph): Graph {
+  const builder = new GraphBuilder();
+  const copies = new Map<GraphNode, GraphNode>();
+  const uses = new Map<string, number>();
+  const copyOf = (node: GraphNode): GraphNode => {
+    const copy = copies.get(node);
+    if (copy === undefined) throw new Error(`internal: node ${node.id} (${node.op}) is used before it is made`);
+    return copy;
+  };
+  for (const node of graph.nodes) {
+    const copy = builder.copy(node, node.inputs.map(copyOf));
+    copies.set(node, copy.op === "dropout" && copy.attrs.p > 0 ? withOwnDraws(builder, copy, uses) : copy);
+  }
+  return builder.finish(
+    graph.name,
+    graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) })),
+  ).graph;
+}
+
+/** @param uses how often each path was met before */
+function withOwnDraws(builder: GraphBuilder, node: NodeOf<"dropout">, uses: Map<string, number>): GraphNode {
+  const { p, path } = node.attrs;
+  const use = uses.get(path) ?? 0;
+  uses.set(path, use + 1);
+  const counters = builder.leaf("input", { name: COUNTERS }, { shape: [3], dtype: "f32" }, { layer: "", origins: [] });
+  return algebraOf(builder, node).op("dropout", [inputOf(node, 0), counters], { p, path, use });
+}
 
 /** Mean and biased variance of each channel, [1,C,1,…], and what is left of x without its mean. */
 function moments(

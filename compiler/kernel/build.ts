@@ -4,7 +4,7 @@
  * Schedules write index arithmetic in its general form (`row * stride + 0`) and leave it to these functions to drop what
  * is known. Folding is exact: integers only, and nothing that changes the rounding of a float.
  */
-import type { BinaryFn, UnaryFn } from "../scalar.ts";
+import type { BinaryFn, Counters, UnaryFn } from "../scalar.ts";
 import type { Builtin, Expr, Stmt, Type } from "./ir.ts";
 
 /** An i32 constant. */
@@ -210,6 +210,13 @@ export function toFloat(value: Expr): Expr {
   return n === undefined ? { kind: "float", type: "f32", value } : float(n);
 }
 
+/** Draws with a key: one if the element is the same in all lanes (`stride` 0), else four. */
+export function random(key: number, element: Expr, stride: number, counters: Counters<Expr>): Expr {
+  const [step, low, high] = counters;
+  const same: Counters<Expr> = [lane(step, 0), lane(low, 0), lane(high, 0)];
+  return { kind: "random", type: stride === 0 ? "f32" : "vec4", key, element, stride, counters: same };
+}
+
 export function load(type: "f32" | "vec4", from: string, index: Expr): Expr {
   return { kind: "load", type, from, index };
 }
@@ -260,6 +267,8 @@ export function childrenOf(e: Expr): readonly Expr[] {
       return [e.condition, e.then, e.otherwise];
     case "vec4":
       return e.lanes;
+    case "random":
+      return [e.element, ...e.counters];
     case "load":
       return [e.index];
     default:

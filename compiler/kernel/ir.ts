@@ -8,7 +8,7 @@
  * A GPU kernel is run once per invocation of a grid of workgroups; `thread` builtins tell which. A CPU kernel is run
  * once by each of `threadCount` threads, and splits the work itself.
  */
-import type { BinaryFn, UnaryFn } from "../scalar.ts";
+import type { BinaryFn, Counters, UnaryFn } from "../scalar.ts";
 
 export type Type = "i32" | "f32" | "vec4" | "bool";
 
@@ -89,6 +89,18 @@ export type Expr =
   | { readonly kind: "vec4"; readonly type: "vec4"; readonly lanes: readonly [Expr, Expr, Expr, Expr] }
   | { readonly kind: "lane"; readonly type: "f32"; readonly value: Expr; readonly lane: 0 | 1 | 2 | 3 }
   | { readonly kind: "float"; readonly type: "f32"; readonly value: Expr }
+  /**
+   * A draw of random.ts, or four: lane l's element is `element` + l · `stride` (a vec4 has a stride, an f32 has none).
+   * `element`, an i32, is taken as a u32 and wraps; the counters are f32.
+   */
+  | {
+      readonly kind: "random";
+      readonly type: "f32" | "vec4";
+      readonly key: number;
+      readonly element: Expr;
+      readonly stride: number;
+      readonly counters: Counters<Expr>;
+    }
   /**
    * Element `index` (counted in f32 elements) of a buffer, a workgroup array or a scratch array; `vec4` reads four.
    * On the CPU an array's name, used as an i32 variable, is its byte address, `from` may name any i32 variable that

@@ -21,6 +21,7 @@ export interface Syntax {
   readonly splat: (value: string) => string;
   readonly vec4: (lanes: readonly string[]) => string;
   readonly float: (value: string) => string;
+  readonly random: (e: Extract<Expr, { kind: "random" }>, element: string, counters: readonly string[]) => string;
   /** Element of an array; `print` gives the text of any expression. */
   readonly element: (name: string, type: "f32" | "vec4", index: Expr, print: (e: Expr) => string) => string;
   readonly local: (name: string, mutable: boolean, value: string) => string;
@@ -112,6 +113,8 @@ function print(e: Expr, syntax: Syntax): Printed {
     }
     case "float":
       return closed(syntax.float(text(e.value)));
+    case "random":
+      return closed(syntax.random(e, text(e.element), e.counters.map(text)));
     case "load":
       return closed(syntax.element(e.from, e.type, e.index, text));
     default:
@@ -171,6 +174,8 @@ const NEUTRAL: Syntax = {
   splat: (value) => `splat(${value})`,
   vec4: (lanes) => `vec4(${lanes.join(", ")})`,
   float: (value) => `float(${value})`,
+  random: (e, element, counters) =>
+    `random(${element}${e.stride === 0 ? "" : ` step ${e.stride}`}, ${counters.join(", ")}, ${e.key})`,
   element: (name, type, index, print) => `${name}[${print(index)}${type === "vec4" ? " ..4" : ""}]`,
   local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
   loop: (name, from, to, step) => `for ${name} in ${from} .. ${to} step ${step}`,

@@ -198,6 +198,11 @@ function check(e: Expr, scope: Scope, c: Context): void {
     case "float":
       want(all("i32"));
       break;
+    case "random":
+      want(e.element.type === "i32" && e.counters.every((x) => x.type === "f32"));
+      if ((e.type === "vec4") !== (e.stride !== 0)) c.faults.push(`random: a stride of ${e.stride} in a ${e.type}`);
+      if (e.key !== e.key >>> 0) c.faults.push(`random: the key ${e.key} is no u32`);
+      break;
     case "load":
       checkElement(e.from, e.type, e.index, scope, c);
       break;

@@ -106,6 +106,8 @@ const VECTOR = {
   "i32x4.shr_u": 173,
   "i32x4.add": 174,
   "i32x4.sub": 177,
+  "i64x2.extmul_low_i32x4_u": 222,
+  "i64x2.extmul_high_i32x4_u": 223,
   "i64x2.shl": 203,
   "i64x2.shr_u": 205,
   "f32x4.abs": 224,

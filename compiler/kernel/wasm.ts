@@ -10,6 +10,7 @@
  * any i32 variable that holds a byte address. Offsets that are constant become part of the instruction.
  */
 import type { BinaryFn, UnaryFn } from "../scalar.ts";
+import { LANES } from "./build.ts";
 import type { Expr, KernelProgram, LocalArray, Stmt, Type } from "./ir.ts";
 import {
   type Code,
@@ -28,6 +29,10 @@ import {
   type WasmFunction,
 } from "./wasm-encoder.ts";
 import { isMathFn, type MathFn, mathFunction } from "./wasm-math.ts";
+import { philoxFunction } from "./wasm-random.ts";
+
+/** Functions that a module carries where a kernel needs them. */
+type Helper = MathFn | "philox";
 
 /** How a value of an L3 type is held. A boolean vector (`lanes`) is a mask of all ones or all zeros in each lane. */
 const HELD: Record<Type, ValueType> = { i32: "i32", f32: "f32", vec4: "v128", bool: "i32" };
@@ -88,9 +93,9 @@ class Body {
   private readonly free: Record<ValueType, number[]> = { i32: [], f32: [], v128: [] };
   private scopes: Map<string, Variable>[] = [new Map()];
   private readonly relaxed: boolean;
-  private readonly helper: (fn: MathFn) => number;
+  private readonly helper: (fn: Helper) => number;
 
-  constructor(parameters: number, relaxed: boolean, helper: (fn: MathFn) => number) {
+  constructor(parameters: number, relaxed: boolean, helper: (fn: Helper) => number) {
     this.parameters = parameters;
     this.relaxed = relaxed;
     this.helper = helper;
@@ -313,6 +318,9 @@ class Body {
         this.expr(e.value);
         this.put(plain("f32.convert_i32_s"));
         return;
+      case "random":
+        this.random(e);
+        return;
       case "load": {
         const offset = this.pointer(e.from, e.index);
         this.put(memory(e.type === "vec4" ? "v128.load" : "f32.load", offset));
@@ -321,6 +329,25 @@ class Body {
       default:
         e satisfies never;
     }
+  }
+
+  /** All in vectors, whatever the type: elements, then step and key in every lane. */
+  private random(e: Extract<Expr, { kind: "random" }>): void {
+    this.expr(e.element);
+    this.put(plain("i32x4.splat"));
+    if (e.stride !== 0) this.put(v128Const(Int32Array.from(LANES, (l) => l * e.stride)), plain("i32x4.add"));
+    // Whole numbers below 2^24: nothing saturates.
+    const [step, low, high] = e.counters.map((value) => (): void => {
+      this.expr({ kind: "splat", type: "vec4", value });
+      this.put(plain("i32x4.trunc_sat_f32x4_s"));
+    });
+    step?.();
+    high?.();
+    this.put(i32Const(16), plain("i32x4.shl"));
+    low?.();
+    this.put(plain("v128.or"), v128Const(new Int32Array(4).fill(e.key)), plain("v128.xor"));
+    this.put(indexed("call", this.helper("philox")));
+    if (e.type === "f32") this.put(lane("f32x4.extract_lane", 0));
   }
 
   private int(e: Extract<Expr, { kind: "int" }>): void {
@@ -355,6 +382,13 @@ class Body {
       const one: Expr = { kind: "const", type: "f32", value: 1 };
       const root: Expr = { kind: "unary", type, fn: "sqrt", value };
       this.binary("div", type, type === "vec4" ? { kind: "splat", type: "vec4", value: one } : one, root);
+    } else if (fn === "is_finite") {
+      // |x| < ∞ is false for a NaN too.
+      const infinity: Expr = { kind: "const", type: "f32", value: Number.POSITIVE_INFINITY };
+      this.expr({ kind: "unary", type, fn: "abs", value });
+      this.expr(type === "vec4" ? { kind: "splat", type, value: infinity } : infinity);
+      if (type === "f32") this.put(plain("f32.lt"), plain("f32.convert_i32_s"));
+      else this.put(plain("f32x4.lt"), v128Const(new Float32Array(4).fill(1)), plain("v128.and"));
     } else if (isMathFn(fn)) this.widened(type, [value], () => this.put(indexed("call", this.helper(fn))));
     else throw new Error(`internal: ${fn} is composed of other functions before it reaches a kernel`);
   }
@@ -385,11 +419,11 @@ function isMask(e: Expr): boolean {
  */
 export function renderWasm(program: KernelProgram, relaxedSimd: boolean): Uint8Array<ArrayBuffer> {
   const functions: WasmFunction[] = [];
-  const helpers = new Map<MathFn, number>();
-  const helper = (fn: MathFn): number => {
+  const helpers = new Map<Helper, number>();
+  const helper = (fn: Helper): number => {
     const known = helpers.get(fn);
     if (known !== undefined) return known;
-    const made = mathFunction(fn, helper);
+    const made = fn === "philox" ? philoxFunction() : mathFunction(fn, helper);
     functions.push(made);
     helpers.set(fn, functions.length - 1);
     return functions.length - 1;

@@ -4,6 +4,7 @@
  * One compute entry point `main` a kernel. Buffers are bound in order in group 0; an array of vec4 is counted in vec4 by
  * WGSL and in floats by L3, so indices are divided here, exactly where that is visible and by a shift elsewhere.
  */
+import { PHILOX, UNIT } from "../random.ts";
 import { BINARY, UNARY } from "../scalar.ts";
 import { constantOf, quotient } from "./build.ts";
 import type { Argument, Expr, KernelProgram, LocalArray } from "./ir.ts";
@@ -61,6 +62,13 @@ function syntaxOf(p: KernelProgram): Syntax {
     splat: (value) => `vec4<f32>(${value})`,
     vec4: (lanes) => `vec4<f32>(${lanes.join(", ")})`,
     float: (value) => `f32(${value})`,
+    random: ({ type, element: at, stride, key }, element, [step, low, high]) => {
+      // A conversion from i32 keeps the bits.
+      const first = at.kind === "const" ? `${at.value >>> 0}u` : `u32(${element})`;
+      const offsets = [0, 1, 2, 3].map((lane) => `${(lane * stride) >>> 0}u`);
+      const elements = type === "vec4" ? `${first} + vec4<u32>(${offsets.join(", ")})` : first;
+      return `${DRAW[type]}(${elements}, u32(${step}), (u32(${low}) | (u32(${high}) << 16u)) ^ ${key}u)`;
+    },
     element: (name, type, index, print) => {
       if (!wide.has(name)) return `${name}[${print(index)}]`;
       if (type === "vec4") return `${name}[${vec4Index(index, print)}]`;
@@ -74,6 +82,39 @@ function syntaxOf(p: KernelProgram): Syntax {
     barrier: "workgroupBarrier()",
     end: ";",
   };
+}
+
+/** Names of the functions that draw. */
+const DRAW = { f32: "uniform_random", vec4: "uniform_random_4" } as const;
+
+/**
+ * The function that draws, as random.ts defines it. WGSL gives only the lower word of a product: the upper one is put
+ * together from products of halves.
+ */
+function drawFunction(type: "f32" | "vec4"): readonly string[] {
+  const words = type === "f32" ? "u32" : "vec4<u32>";
+  const all = (value: number): string => (type === "f32" ? `${value}u` : `${words}(${value}u)`);
+  const [low, high] = [PHILOX.multiplier & 0xffff, PHILOX.multiplier >>> 16];
+  return [
+    `fn ${DRAW[type]}(element: ${words}, step: u32, key: u32) -> ${type === "f32" ? "f32" : "vec4<f32>"} {`,
+    "  var left = element;",
+    `  var right = ${words}(step);`,
+    "  var round_key = key;",
+    `  for (var turn = 0; turn < ${PHILOX.rounds}; turn += 1) {`,
+    `    let low = left & ${all(0xffff)};`,
+    `    let high = left >> ${all(16)};`,
+    `    let lower = low * ${high}u + ((low * ${low}u) >> ${all(16)});`,
+    `    let middle = high * ${low}u + (lower & ${all(0xffff)});`,
+    `    let upper = high * ${high}u + (lower >> ${all(16)}) + (middle >> ${all(16)});`,
+    `    let product = left * ${PHILOX.multiplier}u;`,
+    `    left = upper ^ ${words}(round_key) ^ right;`,
+    "    right = product;",
+    `    round_key += ${PHILOX.weyl}u;`,
+    "  }",
+    `  return ${type === "f32" ? "f32" : "vec4<f32>"}(left >> ${all(8)}) * ${UNIT}f;`,
+    "}",
+    "",
+  ];
 }
 
 function arrayType(a: Argument | LocalArray): string {
@@ -99,6 +140,7 @@ export function renderWGSL(p: KernelProgram): string {
     ...p.args.map((a, i) => `@group(0) @binding(${i}) var<storage, ${a.access}> ${a.name}: ${arrayType(a)};`),
     ...(p.locals.length === 0 ? [] : ["", ...p.locals.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
     "",
+    ...(["f32", "vec4"] as const).flatMap((type) => (body.includes(`${DRAW[type]}(`) ? drawFunction(type) : [])),
     `@compute @workgroup_size(${p.workgroupSize.join(", ")})`,
     `fn main(${parameters.join(", ")}) {`,
     body,
@@ -107,14 +149,15 @@ export function renderWGSL(p: KernelProgram): string {
   ].join("\n");
 }
 
-/** Words that WGSL keeps to itself and a layer might be called (WGSL, "Keyword Summary" and predeclared names). */
+/** Words that WGSL (WGSL, "Keyword Summary" and predeclared names) or this file keeps to itself and a layer might be called. */
 const RESERVED: ReadonlySet<string> = new Set(
   `alias break case const const_assert continue continuing default diagnostic discard else enable false fn for if let
   loop override requires return struct switch true var while main array atomic bool f16 f32 i32 u32 mat vec2 vec3 vec4
   ptr sampler texture abs exp log max min select fma floor ceil sqrt tanh sin cos pow workgroup local local_index
   filter final input output common module new null package part pass private protected public ref self static
   super this type union use where with yield active async attribute auto buffer class do get global goto set shared
-  signed target template unless virtual volatile resource precise std namespace nil of on`.split(/\s+/),
+  signed target template unless virtual volatile resource precise std namespace nil of on
+  uniform_random uniform_random_4`.split(/\s+/),
 );
 
 /** A valid identifier that recalls `name`: `spatial.fc6.weight[0:1024]` becomes `spatial_fc6_weight_0_1024`. */

@@ -3,7 +3,7 @@
  * point, which axes does it depend on, how do its addresses step.
  */
 
-import type { Scalar } from "../scalar.ts";
+import type { Draw, Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
 import { axesOf, constant, equal, isLinear } from "./affine.ts";
 import { offset } from "./layout.ts";
@@ -52,10 +52,22 @@ export function scalarAxes(kernel: Kernel, ...scalars: readonly Scalar[]): reado
   for (const scalar of scalars) {
     visitScalar(scalar, (node) => {
       if (node.kind === "axis") found.add(node.axis);
+      if (node.kind === "random") for (const axis of axesOf(node.element)) found.add(axis);
       if (node.kind === "load") for (const axis of loadAxes(loadAt(kernel, node.index))) found.add(axis);
     });
   }
   return ascending(found);
+}
+
+/** The draws of random numbers in a kernel's values. */
+export function drawsOf(kernel: Kernel): readonly Draw[] {
+  const found = new Set<Draw>();
+  for (const scalar of [...kernel.body, ...kernel.stores.map((store) => store.value)]) {
+    visitScalar(scalar, (node) => {
+      if (node.kind === "random") found.add(node);
+    });
+  }
+  return [...found];
 }
 
 export function loadAt(kernel: Kernel, index: number): Load {

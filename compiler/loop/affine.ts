@@ -133,6 +133,15 @@ export function strideOf(e: Affine, index: number): number | undefined {
   return stride;
 }
 
+/** An expression equal to `e` modulo 2^32 whose numbers fit an i32, for arithmetic that wraps. */
+export function wrapped(e: Affine): Affine {
+  if ([e.constant, ...e.terms.map((term) => term.coefficient)].every((value) => value === (value | 0))) return e;
+  return {
+    terms: e.terms.map(({ coefficient, atom }) => ({ coefficient: coefficient | 0, atom })),
+    constant: e.constant | 0,
+  };
+}
+
 export function evaluate(e: Affine, point: readonly number[]): number {
   let sum = e.constant;
   for (const { coefficient, atom } of e.terms) sum += coefficient * evaluateAtom(atom, point);

@@ -8,9 +8,9 @@
  * always holds, and axes ordered as loops.ts says.
  */
 
-import type { Scalar } from "../scalar.ts";
+import type { Counters, Draw, Scalar } from "../scalar.ts";
 import { binary, num, rewriteScalar, unary, visitScalar } from "../scalar.ts";
-import { bufferAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
+import { bufferAt, drawsOf, offsetOf, outputAxes, reductionAxes } from "./access.ts";
 import {
   add,
   axesOf,
@@ -145,6 +145,16 @@ export function affineScalar(e: Affine): Scalar {
   }, num(e.constant));
 }
 
+/** A draw over other axes: axis i becomes `replacements[i]`, an expression in axes of these sizes. */
+export function redraw(
+  draw: Draw,
+  counters: Counters<Scalar>,
+  replacements: readonly Affine[],
+  sizes: readonly number[],
+): Draw {
+  return { ...draw, element: substitute(draw.element, replacements, sizes), counters };
+}
+
 // ------------------------------------------------------------------------------------------------------- canonical form
 
 /** The same kernel over other axes: axis i becomes `replacements[i]`, an expression in `axes`. */
@@ -160,6 +170,7 @@ export function reindex(kernel: Kernel, axes: readonly Axis[], replacements: rea
       load: (at) => ({ kind: "load", index: at }),
       state: (at) => ({ kind: "state", index: at }),
       axis: (at) => affineScalar(replacements[at] ?? constant(0)),
+      random: (draw, counters) => redraw(draw, counters, replacements, sizes),
     });
   return {
     ...kernel,
@@ -203,6 +214,7 @@ function dropIdleAxes(kernel: Kernel): Kernel {
   const used = new Set([
     ...accesses.flatMap((access) => [...access.index, ...access.guards.map((guard) => guard.index)].flatMap(axesOf)),
     ...axisLeaves(kernel),
+    ...drawsOf(kernel).flatMap((draw) => axesOf(draw.element)),
   ]);
   const idle = kernel.axes.filter((_, at) => !used.has(at));
   if (idle.length === 0) return kernel;
@@ -224,17 +236,21 @@ function withoutReduction(kernel: Kernel): Kernel {
       load: (index) => ({ kind: "load", index }),
       state: () => value,
       axis: (at) => ({ kind: "axis", axis: at }),
+      random: (draw, counters) => ({ ...draw, counters }),
     }),
   }));
   return { ...kernel, body: [], reduce: undefined, stores };
 }
 
-/** Splits axes (a = k·a₁ + a₀) wherever that removes a division or remainder from an address. */
+/** Splits axes (a = k·a₁ + a₀) wherever that removes a division or remainder from an address or a draw. */
 function splitAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
-  return cut(
-    kernel,
-    [...kernel.loads, ...kernel.stores].map((access) => offsetOf(kernel, buffers, access)),
-  );
+  return cut(kernel, walked(kernel, buffers));
+}
+
+/** Everything that steps along the axes: the addresses of loads and stores, the elements that draws count. */
+function walked(kernel: Kernel, buffers: readonly Buffer[]): readonly Affine[] {
+  const addresses = [...kernel.loads, ...kernel.stores].map((access) => offsetOf(kernel, buffers, access));
+  return [...addresses, ...drawsOf(kernel).map((draw) => draw.element)];
 }
 
 /** Splits axes until the indices of the stores have no divisions: undoes `mergeAxes`, for whoever looks at dimensions. */
@@ -298,7 +314,7 @@ function stepOf(e: Affine, at: number): number | undefined {
 }
 
 /**
- * Joins neighbouring axes (a·size + b → one axis) that every address walks as one: an elementwise kernel over dense
+ * Joins neighbouring axes (a·size + b → one axis) that every address and draw walks as one: an elementwise kernel over dense
  * tensors keeps a single axis, a 1x1 convolution one for all pixels. Indices of dimensions then divide; addresses do not.
  * Axes that occur in guards or as values stay.
  */
@@ -308,7 +324,7 @@ export function mergeAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
     ...[...kernel.loads, ...kernel.stores].flatMap((access) => access.guards.flatMap((guard) => axesOf(guard.index))),
     ...axisLeaves(kernel),
   ]);
-  const addresses = [...kernel.loads, ...kernel.stores].map((access) => offsetOf(kernel, buffers, access));
+  const addresses = walked(kernel, buffers);
   for (let outer = 0; outer + 1 < kernel.axes.length; outer++) {
     const inner = outer + 1;
     const [a, b] = [kernel.axes[outer], kernel.axes[inner]];

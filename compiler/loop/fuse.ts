@@ -7,11 +7,12 @@
  * rounded by being stored. What was done, and why the rest was not, comes out as a list for `inspect`.
  */
 
+import { DRAW_COST } from "../random.ts";
 import type { Scalar } from "../scalar.ts";
 import { BINARY, evaluateScalar, rewriteScalar, UNARY, visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
 import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
-import { addLoad, affineScalar, canonical } from "./build.ts";
+import { addLoad, affineScalar, canonical, redraw } from "./build.ts";
 import { classify } from "./contraction.ts";
 import { elementBytes, elementCount, product } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Load } from "./loops.ts";
@@ -185,7 +186,7 @@ function intoStores(
   const stores = consumer.stores.map((store) => ({
     ...store,
     index: store.index.map((part) => substitute(part, replacements, sizes)),
-    value: inlined(store.value, moved, replacements),
+    value: inlined(store.value, moved, replacements, sizes),
   }));
   const fused: Kernel = {
     ...producer,
@@ -311,15 +312,15 @@ function inlineProducer(
       const guarded = load.guards.length === 0 ? moved : { ...moved, guards: load.guards, otherwise };
       return { kind: "load", index: addLoad(loads, guarded) };
     });
-    values.push(inlined(store.value, inner, axes));
+    values.push(inlined(store.value, inner, axes, sizes));
   }
   const same = reader.axes.map((_, a) => axis(a));
   const fused: Kernel = {
     ...reader,
     name: `${producer.name}+${reader.name.split(".").at(-1)}`,
     loads,
-    body: reader.body.map((value) => inlined(value, values, same)),
-    stores: reader.stores.map((s) => ({ ...s, value: inlined(s.value, values, same) })),
+    body: reader.body.map((value) => inlined(value, values, same, sizes)),
+    stores: reader.stores.map((s) => ({ ...s, value: inlined(s.value, values, same, sizes) })),
     layers: [...new Set([...producer.layers, ...reader.layers])],
   };
   if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
@@ -333,10 +334,12 @@ function inlineProducer(
 function guardedValue(producer: Kernel, value: Scalar, wanted: number): number | undefined {
   let plain = producer.loads.every((load) => load.guards.length === 0);
   visitScalar(value, (node) => {
-    if (node.kind === "axis") plain = false;
+    if (node.kind === "axis" || node.kind === "random") plain = false;
   });
   if (!plain) return undefined;
-  const gives = (x: number): number => evaluateScalar(value, { load: () => x, state: () => 0, axis: () => 0 });
+  const nothing = (): number => 0;
+  const gives = (x: number): number =>
+    evaluateScalar(value, { load: () => x, state: nothing, axis: nothing, random: nothing });
   return [wanted, 0].find((x) => gives(x) === wanted);
 }
 
@@ -348,6 +351,7 @@ function costOf(kernel: Kernel, buffers: readonly Buffer[]): number {
       if (node.kind === "unary") cost += UNARY[node.fn].cost;
       if (node.kind === "binary") cost += BINARY[node.fn].cost;
       if (node.kind === "select") cost += 1;
+      if (node.kind === "random") cost += DRAW_COST;
     });
   }
   const points = product(axisSizes(kernel));
@@ -413,8 +417,8 @@ function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly num
   return { ...load, index: load.index.map((part) => substitute(part, axes, sizes)), guards };
 }
 
-/** `value` with its loads and axes replaced. */
-function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[]): Scalar {
+/** `value` with its loads replaced, and its axes by expressions in axes of these sizes. */
+function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[], sizes: readonly number[]): Scalar {
   return rewriteScalar(value, {
     load: (i) => {
       const load = loads[i];
@@ -423,5 +427,6 @@ function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[
     },
     state: (i) => ({ kind: "state", index: i }),
     axis: (i) => affineScalar(axes[i] ?? constant(0)),
+    random: (draw, counters) => redraw(draw, counters, axes, sizes),
   });
 }

@@ -7,6 +7,7 @@
  * names from this file only.
  */
 
+import { uniform } from "../random.ts";
 import type { Scalar } from "../scalar.ts";
 import { BINARY, type BinaryFn, COMPARE, UNARY } from "../scalar.ts";
 import { axisSizes, bufferAt, loadAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
@@ -134,6 +135,7 @@ const FUNCTIONS = {
   u: Object.fromEntries(Object.entries(UNARY).map(([name, row]) => [name, row.value])),
   b: Object.fromEntries(Object.entries(BINARY).map(([name, row]) => [name, row.value])),
   c: Object.fromEntries(Object.entries(COMPARE).map(([name, row]) => [name, row.value])),
+  r: uniform,
 };
 
 function runKernel(kernel: Kernel, buffers: readonly Buffer[], memory: readonly Float64Array[]): void {
@@ -245,6 +247,8 @@ function scalarText(
       }
       case "select":
         return name(`F.c.${s.compare}(${text(s.left)}, ${text(s.right)}) ? ${text(s.then)} : ${text(s.otherwise)}`);
+      case "random":
+        return name(`F.r(${affineText(s.element)}, ${s.counters.map(text).join(", ")}, ${s.key})`);
       default:
         return s satisfies never;
     }

@@ -4,11 +4,12 @@
  * Movements (reshape, permute, slice) only compose views. An elementwise operator is one MAP kernel over the shape of its
  * result, laid out as its first operand of that shape is, so that fusion finds equal index maps on both sides.
  */
-import type { GraphNode, NodeOf } from "../graph/graph.ts";
+import type { GraphNode } from "../graph/graph.ts";
+import { drawKey, UNIT } from "../random.ts";
 import type { Scalar } from "../scalar.ts";
 import { binary, LOWEST, num, select, unary } from "../scalar.ts";
 import { isKnown } from "../size.ts";
-import { add, axis, constant } from "./affine.ts";
+import { add, axis, constant, flatten } from "./affine.ts";
 import {
   affineScalar,
   type Builder,
@@ -130,10 +131,27 @@ export const lowerCast: Lowering<"cast"> = (node, context) => {
   return x.dtype === node.dtype ? context.value(x) : mapKernel(node, context, "cast", [x], ([value]) => value);
 };
 
-/** Dropout outside training, detach: nothing. */
-export function lowerIdentity(node: NodeOf<"dropout"> | NodeOf<"detach">, context: Context): Value {
-  return context.value(operand(node, 0));
-}
+export const lowerDetach: Lowering<"detach"> = (node, context) => context.value(operand(node, 0));
+
+/** x times 0 or 1/(1 - p). The mask belongs to the logical elements, however they lie in memory. */
+export const lowerDropout: Lowering<"dropout"> = (node, context) => {
+  const [x, counters] = [operand(node, 0), node.inputs[1]];
+  const { p, path, use = 0 } = node.attrs;
+  if (counters === undefined || p === 0) return context.value(x);
+  const shape = knownShape(node);
+  return mapKernel(node, context, "dropout", [x], ([value], builder, index) => {
+    const counter = (at: number): Scalar => builder.load(context.value(counters), [constant(at)]);
+    const draw: Scalar = {
+      kind: "random",
+      key: drawKey(path, use),
+      element: flatten(index, shape, shape),
+      counters: [counter(0), counter(1), counter(2)],
+    };
+    // A draw is a multiple of the unit: it is below p where it is below the next multiple, which an f32 holds exactly.
+    const dropped = num(Math.ceil(p / UNIT) * UNIT);
+    return binary("mul", value, select("lt", draw, dropped, num(0), num(1 / (1 - p))));
+  });
+};
 
 /** The value in a buffer, for a load with guards: a literal would be itself outside of its bounds too. */
 export function bufferedView(node: GraphNode, context: Context): View {

@@ -152,6 +152,10 @@ function scalarText(value: Scalar, names: readonly string[], text: (operand: Sca
       const condition = `${text(value.left)} ${COMPARISONS[value.compare]} ${text(value.right)}`;
       return `(${condition} ? ${text(value.then)} : ${text(value.otherwise)})`;
     }
+    case "random": {
+      const key = value.key.toString(16).padStart(8, "0");
+      return `random(${affineText(value.element, names)}; ${value.counters.map(text).join(", ")}; ${key})`;
+    }
     default:
       return value satisfies never;
   }

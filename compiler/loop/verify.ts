@@ -8,8 +8,18 @@
 
 import type { Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
-import { axisSizes, boundBuffers, bufferAt, isInPlace, loadAxes, offsetOf, outputAxes, union } from "./access.ts";
-import { axesOf, boundsUnder, evaluate, isLinear } from "./affine.ts";
+import {
+  axisSizes,
+  boundBuffers,
+  bufferAt,
+  drawsOf,
+  isInPlace,
+  loadAxes,
+  offsetOf,
+  outputAxes,
+  union,
+} from "./access.ts";
+import { axesOf, bounds, boundsUnder, evaluate, isLinear } from "./affine.ts";
 import { axisLeaves, unmergeAxes } from "./build.ts";
 import { isFilled } from "./draft.ts";
 import { elementCount, product } from "./layout.ts";
@@ -50,7 +60,8 @@ function verifyKernel(kernel: Kernel, buffers: readonly Buffer[]): readonly stri
   const accesses = [...kernel.loads, ...kernel.stores];
   const indices = accesses.flatMap((access) => access.index);
   const guards = accesses.flatMap((access) => access.guards.map((guard) => guard.index));
-  const named = [...indices, ...guards].flatMap(axesOf);
+  const draws = drawsOf(kernel).map((draw) => draw.element);
+  const named = [...indices, ...guards, ...draws].flatMap(axesOf);
   if (!known) return ["an access names no buffer"];
   if (kernel.stores.length === 0) return ["it stores nothing"];
   if (named.some((axis) => kernel.axes[axis] === undefined)) return ["an index names no axis"];
@@ -65,6 +76,7 @@ function verifyKernel(kernel: Kernel, buffers: readonly Buffer[]): readonly stri
   for (const access of [...kernel.loads, ...kernel.stores]) {
     problems.push(...outOfBounds(access.index, access.guards, bufferAt(buffers, access.buffer), sizes));
   }
+  if (draws.some((element) => bounds(element, sizes).min < 0)) problems.push("a draw counts elements below 0");
   const used = new Set([...named, ...axisLeaves(kernel)]);
   kernel.axes.forEach(({ name }, axis) => {
     if (!used.has(axis)) problems.push(`axis ${name} is not used`);
@@ -114,6 +126,9 @@ function verifyScalars(kernel: Kernel): readonly string[] {
       if (node.kind === "unary" && node.fn === "erf") problems.push("erf is not composed of other functions");
       if (node.kind === "axis" && (kernel.axes[node.axis] === undefined || (stored && !outputs.has(node.axis)))) {
         problems.push(`a value uses axis ${kernel.axes[node.axis]?.name ?? node.axis}`);
+      }
+      if (node.kind === "random" && stored && axesOf(node.element).some((axis) => !outputs.has(axis))) {
+        problems.push("a stored value draws along reduced axes");
       }
       if (node.kind !== "load") return;
       const load = kernel.loads[node.index];

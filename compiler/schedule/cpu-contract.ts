@@ -28,6 +28,7 @@ import {
   widen,
 } from "../kernel/build.ts";
 import type { Expr, LocalArray, Stmt } from "../kernel/ir.ts";
+import { loadsOf } from "../loop/access.ts";
 import {
   axesOf,
   axis as axisIndex,
@@ -181,6 +182,7 @@ function copyFactor(factor: Factor, scope: Scope): readonly Stmt[] {
     load: (index: number): Expr => site.read(`load ${index}`),
     state: () => float(0),
     axis: site.axis,
+    random: site.random,
   };
   const [value] = emitScalars([factor.value], leaves, scope.fresh, out);
   site.write("target", value ?? float(0));
@@ -406,6 +408,8 @@ function finish(
 ): readonly Stmt[] {
   const { kernel, c, plan } = ctx;
   const factors = new Set([...keysOf(c.left), ...keysOf(c.right)]);
+  // What the epilogue reads too, such as the counters of a draw, lies at output axes only.
+  for (const index of loadsOf(...kernel.stores.map((store) => store.value))) factors.delete(`load ${index}`);
   const results = { ...scope, accesses: new Map([...scope.accesses].filter(([key]) => !factors.has(key))) };
   const row = scope.fresh("row");
   const out: Stmt[] = [];

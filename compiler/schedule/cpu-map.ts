@@ -24,7 +24,12 @@ export function storeVectorAxis(kernel: Kernel, scope: Scope, axes: readonly num
 export function emitStores(kernel: Kernel, scope: Scope, state: (index: number) => Expr): readonly Stmt[] {
   const out: Stmt[] = [];
   const site = siteOf(scope, out);
-  const leaves = { load: (index: number): Expr => site.read(`load ${index}`), state, axis: site.axis };
+  const leaves = {
+    load: (index: number): Expr => site.read(`load ${index}`),
+    state,
+    axis: site.axis,
+    random: site.random,
+  };
   const results = kernel.stores.map((store) => store.value);
   const values = emitScalars(results, leaves, scope.fresh, out);
   // Everything is computed before anything is replaced: a kernel may write what it reads at the same point.

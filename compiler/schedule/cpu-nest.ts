@@ -22,6 +22,7 @@ import {
   local,
   minimum,
   mul,
+  random,
   rem,
   sub,
   toFloat,
@@ -30,9 +31,9 @@ import {
   widen,
 } from "../kernel/build.ts";
 import type { Expr, Stmt } from "../kernel/ir.ts";
-import { axesOf, bounds, strideOf } from "../loop/affine.ts";
+import { axesOf, bounds, strideOf, wrapped } from "../loop/affine.ts";
 import type { Affine, Atom, Guard } from "../loop/loops.ts";
-import { foldScalars, type Leaves, type Scalar } from "../scalar.ts";
+import { type Counters, type Draw, foldScalars, type Leaves, type Scalar } from "../scalar.ts";
 
 /** An affine expression of which the terms over bound axes are already in `base`. */
 interface Partial {
@@ -223,6 +224,7 @@ export interface Site {
   readonly type: "f32" | "vec4";
   readonly read: (key: string) => Expr;
   readonly axis: (axis: number) => Expr;
+  readonly random: (draw: Draw, counters: Counters<Expr>) => Expr;
   readonly write: (key: string, value: Expr) => void;
 }
 
@@ -310,6 +312,7 @@ export function siteOf(scope: Scope, out: Stmt[]): Site {
         out,
       );
     },
+    random: (draw, counters) => drawIn(scope, draw, counters),
     write: (key, value) => {
       const access = accessIn(scope, key);
       if (type === "vec4" && access.lanes !== "next") throw new Error(`internal: lanes of ${access.name} lie apart`);
@@ -318,6 +321,23 @@ export function siteOf(scope: Scope, out: Stmt[]): Site {
       out.push(...(access.condition === undefined ? [statement] : when(access.condition, [statement])));
     },
   };
+}
+
+/** A draw where every axis is bound: four in a vector, unless its lanes share one element. */
+function drawIn({ bound, vector }: Scope, draw: Draw, counters: Counters<Expr>): Expr {
+  const element = wrapped(draw.element);
+  const at = (where: ReadonlyMap<number, Expr>, stride: number): Expr =>
+    random(draw.key, affineExpr(element, where), stride, counters);
+  if (vector === undefined) return at(bound, 0);
+  const stride = strideOf(element, vector);
+  if (stride !== undefined) return at(bound, stride);
+  const first = atomExpr({ kind: "axis", axis: vector }, bound);
+  return lanes((l) => at(new Map(bound).set(vector, add(first, int(l))), 0));
+}
+
+/** For leaves of reducers, which draw nothing. */
+export function noDraw(): Expr {
+  throw new Error("internal: a reducer draws random numbers");
 }
 
 /** Part of an axis, `from` a multiple of four. */

@@ -16,6 +16,7 @@ import {
   emitScalars,
   isContiguous,
   loopsOver,
+  noDraw,
   overSplit,
   type Scope,
   siteOf,
@@ -49,7 +50,12 @@ function advance(
   fresh: Scope["fresh"],
   out: Stmt[],
 ): void {
-  const leaves = { load: operand, state: (index: number): Expr => component(state, index), axis: () => float(0) };
+  const leaves = {
+    load: operand,
+    state: (index: number): Expr => component(state, index),
+    axis: () => float(0),
+    random: noDraw,
+  };
   const next = emitScalars(rule, leaves, fresh, out);
   state.names.forEach((name, index) => {
     const value = next[index] ?? float(0);
@@ -67,6 +73,7 @@ function accumulate(kernel: Kernel, scope: Scope, state: State): readonly Stmt[]
       throw new Error(`internal: the body of ${kernel.name} uses its own result`);
     },
     axis: site.axis,
+    random: site.random,
   };
   const operands = emitScalars(kernel.body, leaves, scope.fresh, out);
   advance(state, state.reducer.step, (index) => operands[index] ?? float(0), scope.fresh, out);

@@ -20,6 +20,7 @@ import {
   load,
   local,
   mul,
+  random,
   rem,
   select,
   sub,
@@ -32,9 +33,9 @@ import {
 import type { Argument, Expr, Stmt } from "../kernel/ir.ts";
 import { identifier } from "../kernel/wgsl.ts";
 import { axisSizes, isInPlace } from "../loop/access.ts";
-import { axesOf, bounds, key } from "../loop/affine.ts";
+import { axesOf, bounds, key, strideOf, wrapped } from "../loop/affine.ts";
 import type { Affine, Guard, Load, Store } from "../loop/loops.ts";
-import { foldScalars, type Leaves, operands, type Scalar, visitScalar } from "../scalar.ts";
+import { type Counters, type Draw, foldScalars, type Leaves, operands, type Scalar, visitScalar } from "../scalar.ts";
 import { addressOf, type Flat, laneAccess } from "./flat.ts";
 
 /** A kernel being written: its names and how its buffers are used. */
@@ -332,9 +333,18 @@ export function evaluate(
         if (at === undefined) throw new Error(`internal: axis ${axis} has no coordinate here`);
         return axis === point.lanes ? lanes((l) => toFloat(add(at, int(l)))) : toFloat(at);
       },
+      random: (draw, counters) => drawAt(w, draw, counters, point),
     },
     out,
   );
+}
+
+/** A draw at a point: four where its element differs between lanes. */
+function drawAt(w: Writer, draw: Draw, counters: Counters<Expr>, point: Point): Expr {
+  const element = wrapped(draw.element);
+  const stride = point.lanes === undefined ? 0 : strideOf(element, point.lanes);
+  if (stride !== undefined) return random(draw.key, lower(w, element, point), stride, counters);
+  return lanes((l) => drawAt(w, draw, counters, laneOf(point, l)));
 }
 
 function noState(): Expr {

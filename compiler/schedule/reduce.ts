@@ -82,7 +82,12 @@ export function reduceProgram(flat: Flat, plan: ReducePlan, maxGroups: number): 
   const step = (at: Point): readonly Stmt[] => {
     const inner: Stmt[] = [];
     const operands = evaluate(w, kernel.body, at, inner);
-    const next = emitScalars(w, reducer.step, { load: (i) => part(operands, i), state, axis: noAxis }, inner);
+    const next = emitScalars(
+      w,
+      reducer.step,
+      { load: (i) => part(operands, i), state, axis: noAxis, random: noAxis },
+      inner,
+    );
     return [...inner, ...assignAll(w, states, next)];
   };
 
@@ -162,7 +167,7 @@ function mergeTree(
     const next = emitScalars(
       w,
       merge,
-      { load: (i) => part(theirs, i), state: (i) => part(states, i), axis: noAxis },
+      { load: (i) => part(theirs, i), state: (i) => part(states, i), axis: noAxis, random: noAxis },
       merged,
     );
     merged.push(...assignAll(w, states, next));
@@ -184,5 +189,5 @@ function assignAll(w: Writer, targets: readonly Expr[], values: readonly Expr[])
 }
 
 function noAxis(): Expr {
-  throw new Error("internal: a reducer mentions an axis");
+  throw new Error("internal: a reducer mentions an axis or draws random numbers");
 }

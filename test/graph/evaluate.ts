@@ -3,11 +3,12 @@
  *
  * This is an oracle. It shares no code with the compiler (not even the table of scalar functions), fuses nothing and
  * optimises nothing; it is for shapes of a few thousand elements whose sizes are all known. Float types of any width are
- * computed in f64. Running mode is inference: dropout is the identity, batch norm uses its running statistics.
+ * computed in f64. Batch norm uses its running statistics; dropout is the identity unless it has counters.
  */
 import type { Graph, GraphNode, NodeOf, OpAttrs } from "../../compiler/graph/graph.ts";
 import type { BinaryFn, CompareFn, UnaryFn } from "../../compiler/scalar.ts";
 import { isKnown } from "../../compiler/size.ts";
+import { uniformNumber } from "./philox.ts";
 
 interface Tensor {
   readonly shape: readonly number[];
@@ -97,8 +98,9 @@ function compute(
         return from < 0 || from >= at(arg(0).shape, axis) ? 0 : read(arg(0), i.with(axis, from));
       });
     }
-    case "reshape":
     case "dropout":
+      return dropout(arg(0), args[1], node.attrs);
+    case "reshape":
     case "detach":
       return arg(0).data;
     case "permute":
@@ -352,6 +354,16 @@ function slice(shape: readonly number[], x: Tensor, { axis, start }: OpAttrs["sl
   return fill(shape, (index) => read(x, index.with(axis, at(index, axis) + start)));
 }
 
+/** What is dropped is multiplied by 0, so that a NaN stays one. */
+function dropout(x: Tensor, counters: Tensor | undefined, attrs: OpAttrs["dropout"]): Float64Array {
+  if (counters === undefined) return x.data;
+  const { p, path, use = 0 } = attrs;
+  return x.data.map((value, i) => {
+    const keep = uniformNumber(i, counters.data, path, use) >= p ? 1 : 0;
+    return (value * keep) / (1 - p);
+  });
+}
+
 function castTo({ attrs }: NodeOf<"cast">, x: number): number {
   if (attrs.dtype === "bool") return x === 0 ? 0 : 1;
   return /^[iu]/.test(attrs.dtype) ? Math.trunc(x) : x;
@@ -373,6 +385,7 @@ const UNARY: { readonly [K in UnaryFn]: (x: number) => number } = {
   erf,
   floor: Math.floor,
   ceil: Math.ceil,
+  is_finite: (x) => (x - x === 0 ? 1 : 0),
 };
 
 const BINARY: { readonly [K in BinaryFn]: (x: number, y: number) => number } = {

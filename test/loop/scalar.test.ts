@@ -16,7 +16,12 @@ import { random } from "./nets.ts";
 
 const operand = (axis: number): Scalar => ({ kind: "axis", axis });
 const at = (scalar: Scalar, ...values: number[]): number =>
-  evaluateScalar(scalar, { load: () => Number.NaN, state: () => Number.NaN, axis: (i) => values[i] ?? Number.NaN });
+  evaluateScalar(scalar, {
+    load: () => Number.NaN,
+    state: () => Number.NaN,
+    axis: (i) => values[i] ?? Number.NaN,
+    random: () => Number.NaN,
+  });
 
 /** Central difference of fourth order. */
 function slope(f: (x: number) => number, x: number): number {
@@ -106,6 +111,7 @@ describe("reducers", () => {
         state: (i) => state[i] ?? Number.NaN,
         load: (i) => load[i] ?? Number.NaN,
         axis: () => Number.NaN,
+        random: () => Number.NaN,
       }),
     );
   const next = random(5);

@@ -15,8 +15,8 @@ import type { Stage } from "../../compiler/recipe/recipe.ts";
 import type { Runner } from "../../runtime/engine/runner.ts";
 import { openWasm } from "../../runtime/engine/wasm/runner.ts";
 import { openWebGPU } from "../../runtime/engine/webgpu.ts";
-import { doubles, modelOf, namedParameters, softwareGPU, stagedOk, weightsFrom } from "../tools/nets.ts";
 import { namedValues } from "../tools/named-values.ts";
+import { doubles, modelOf, namedParameters, softwareGPU, stagedOk, weightsFrom } from "../tools/nets.ts";
 import { SOFTWARE } from "../tools/webgpu.ts";
 import { plainStage } from "./stage.ts";
 
@@ -30,7 +30,9 @@ interface Case {
   readonly after: Readonly<Record<string, { readonly norm: number; readonly samples: readonly number[] }>>;
 }
 
-const { network }: {
+const {
+  network,
+}: {
   readonly network: {
     readonly batch: number;
     readonly rate: number;
@@ -49,7 +51,13 @@ beforeAll(() => {
 });
 
 function stageOf({ nesterov, auxiliary }: Case): Stage {
-  const term = { weight: 1, kind: "cross_entropy", on: "output", smoothing: network.smoothing, classWeights: "none" } as const;
+  const term = {
+    weight: 1,
+    kind: "cross_entropy",
+    on: "output",
+    smoothing: network.smoothing,
+    classWeights: "none",
+  } as const;
   return {
     ...plainStage(model),
     // PyTorch's side takes the mean over the two streams.
@@ -93,7 +101,9 @@ function compare(
   for (const [path, { norm, samples }] of Object.entries(c.after)) {
     const values = Array.from(state(path));
     const got = [0, Math.floor(values.length / 2), values.length - 1].map((i) => values[i] ?? Number.NaN);
-    samples.forEach((want, i) => expect(Math.abs((got[i] ?? Number.NaN) - want), path).toBeLessThan(10 * tolerance * norm));
+    samples.forEach((want, i) =>
+      expect(Math.abs((got[i] ?? Number.NaN) - want), path).toBeLessThan(10 * tolerance * norm),
+    );
     expect(Math.abs(Math.hypot(...values) - norm), path).toBeLessThan(tolerance * norm);
   }
 }
@@ -104,7 +114,8 @@ describe.each(Object.entries(network.cases))("twenty steps, %s", (_, c) => {
     expect(verifyLoops(loops)).toEqual([]);
     const parameters = doubles(namedParameters(model));
     for (const { param } of loops.buffers) {
-      if (param?.path.includes("/")) parameters.set(param.path, new Float64Array(param.shape.reduce((a, b) => a * b, 1)));
+      if (param?.path.includes("/"))
+        parameters.set(param.path, new Float64Array(param.shape.reduce((a, b) => a * b, 1)));
     }
     const interpreter = openInterpreter(loops, parameters);
     // 0.005 rounded to f32 would be seen.
