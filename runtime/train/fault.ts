@@ -34,6 +34,8 @@ const WRONG: Readonly<Record<string, string>> = {
   EISDIR: "it is a folder",
   ENOTDIR: "a part of the path is not a folder",
   EEXIST: "a part of the path is a file",
+  ENAMETOOLONG: "the name is too long",
+  ELOOP: "its symbolic links lead in a circle",
 };
 
 /** The code of a system error (`ENOENT`), or undefined for anything else. */
