@@ -37,6 +37,9 @@ describe("the import rule", () => {
     ["compiler/loop/b.ts", 'import { x } from "../../runtime/engine/x.ts";\nexport const y: number = x;\n'],
     ["runtime/engine/a.ts", 'import { x } from "../../compiler/x.ts";\nexport const y: number = x;\n'],
     ["runtime/engine/wasm/b.ts", 'import { x } from "../../../grammar/x.ts";\nexport const y: number = x;\n'],
+    ["runtime/metrics/a.ts", 'import { x } from "../data/x.ts";\nexport const y: number = x;\n'],
+    ["runtime/metrics/b.ts", 'import { readFileSync } from "node:fs";\nexport const y: unknown = readFileSync;\n'],
+    ["runtime/report/a.ts", 'import { x } from "../cli/x.ts";\nexport const y: number = x;\n'],
     ["runtime/cli/a.ts", 'import { x } from "../../test/x.ts";\nexport const y: number = x;\n'],
   ])("refuses the import in %s", (file, text) => {
     expect(lint(file, text)).toContain("no-restricted-imports");
@@ -45,6 +48,10 @@ describe("the import rule", () => {
   it.each([
     ["compiler/c.ts", 'import { x } from "../grammar/x.ts";\nexport const y: number = x;\n'],
     ["runtime/engine/c.ts", 'import type { X } from "../../compiler/x.ts";\nexport const y = (x: X): X => x;\n'],
+    [
+      "runtime/metrics/c.ts",
+      'import type { X } from "../../compiler/recipe/x.ts";\nexport const y = (x: X): X => x;\n',
+    ],
     ["runtime/cli/c.ts", 'import { x } from "../engine/x.ts";\nexport const y: number = x;\n'],
   ])("allows the import in %s", (file, text) => {
     expect(lint(file, text)).not.toContain("no-restricted-imports");
