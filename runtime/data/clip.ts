@@ -199,7 +199,7 @@ function jumps(pts: readonly number[]): string[] {
 }
 
 /** Looks at what `path` is and hands it to the reader for it. */
-async function readClip(
+export async function readClip(
   path: string,
   windows: readonly Window[],
   take: (window: number, frame: RgbFrame) => void,
@@ -244,6 +244,6 @@ function openPort(input: ProgramInput, path: string): Port | DataError {
 }
 
 /** Every third byte of packed RGB: a grey image read as colour. */
-function firstChannel(rgb: Uint8Array): Uint8Array {
+export function firstChannel(rgb: Uint8Array): Uint8Array {
   return Uint8Array.from({ length: rgb.length / 3 }, (_, i) => rgb[3 * i] ?? 0);
 }

@@ -192,9 +192,21 @@ export function flowByte(preprocess: Preprocess): (displacement: number) => numb
 }
 
 /** Bytes to numbers of one channel; lists shorter than the channels repeat (one mean for all, or one for x and y). */
-function normaliser(preprocess: Preprocess, channel: number): (byte: number) => number {
+export function normaliser(preprocess: Preprocess, channel: number): (byte: number) => number {
   const { mean, std } = preprocess;
   const m = mean[channel % Math.max(1, mean.length)] ?? 0;
   const s = std[channel % Math.max(1, std.length)] ?? 1;
   return (byte) => (byte / 255 - m) / s;
 }
+
+/** The functions above that the threads of loader/ use, as the text of a script (see flow.ts). */
+export const sampleProgram: string = [
+  placeCrop,
+  halfToEven,
+  resizeWhole,
+  resample,
+  triangle,
+  greyOf,
+  flowByte,
+  normaliser,
+].join("\n");
