@@ -8,21 +8,23 @@ import type { LoaderError } from "../../runtime/data/loader/batches.ts";
 import { encodeManifest, MANIFEST_FILE, type Manifest } from "../../runtime/data/manifest.ts";
 import { CLASSES, clipsOf, type SetOptions } from "../../runtime/data/synthetic/set.ts";
 
+/** A tiny set: sixteen clips of nine frames. */
+export const drawing: SetOptions = {
+  layout: "association",
+  subjects: 1,
+  clips: 8,
+  frames: 9,
+  width: 48,
+  height: 40,
+  seed: 1,
+  format: "mp4",
+};
+
 /** Draws a set into `folder`, as `netc data make` does. */
 export async function makeSet(folder: string, options: Partial<SetOptions> = {}): Promise<Manifest> {
   const encode = await loadEncoder();
   if (encode === undefined) throw new Error("no encoder");
-  const all: SetOptions = {
-    layout: "association",
-    subjects: 1,
-    clips: 8,
-    frames: 9,
-    width: 48,
-    height: 40,
-    seed: 1,
-    format: "mp4",
-    ...options,
-  };
+  const all = { ...drawing, ...options };
   const { width, height } = all;
   const clips = clipsOf(all).map(({ record, frames }) => {
     const path = join(folder, record.path);
