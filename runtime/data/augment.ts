@@ -17,12 +17,20 @@ export interface View {
   readonly mirrored: boolean;
 }
 
-/** A place for a crop of `crop` in a picture of `size` (both width and height), each place as likely, mirrored half the time. */
-export function drawView(random: Random, size: readonly [number, number], crop: readonly [number, number]): View {
+/**
+ * A place for a crop of `crop` in a picture of `size` (both width and height), each place as likely, mirrored with
+ * probability `flip`.
+ */
+export function drawView(
+  random: Random,
+  size: readonly [number, number],
+  crop: readonly [number, number],
+  flip: number = 0.5,
+): View {
   const [width, height] = crop;
   const room = (whole: number, part: number): number => Math.floor(between(random, 0, whole - part + 1));
   if (width > size[0] || height > size[1]) throw new Error("internal: a crop is larger than its picture");
-  return { left: room(size[0], width), top: room(size[1], height), width, height, mirrored: random() < 0.5 };
+  return { left: room(size[0], width), top: room(size[1], height), width, height, mirrored: random() < flip };
 }
 
 /** Copies a view of `source` (`channels` values a pixel, rows of `stride` pixels) into `into`. */

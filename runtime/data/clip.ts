@@ -9,9 +9,10 @@
 import { stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import type { Preprocess, ProgramInput } from "../../compiler/program.ts";
+import { type View, viewFlow, viewFlowBytes } from "./augment.ts";
 import { type Flow, type FlowOptions, flowDefaults, flowOfFrames } from "./flow.ts";
 import { readFolder } from "./images.ts";
-import { greyOf, resizeAndCrop, writeFlow, writeFlowBytes, writeRgb } from "./sample.ts";
+import { greyOf, placeCrop, resizeAndCrop, resizeWhole, writeFlow, writeFlowBytes, writeRgb } from "./sample.ts";
 import type { ClipFacts, DataError, RgbFrame, Window } from "./source.ts";
 import { type Decoders, readVideo } from "./video.ts";
 
@@ -60,10 +61,17 @@ interface Port {
   readonly sample: number;
 }
 
-/** What has been kept of one window for one port: crops of its frames, and its stored flow where there is any. */
+/** What has been kept of one window for one port. */
 interface Kept {
-  readonly crops: Uint8Array[];
-  readonly flowPlanes: Uint8Array[];
+  /** For an RGB input: the crop of the window's middle frame. */
+  middle: Uint8Array | undefined;
+  /** For flow: the whole frames in grey, or the whole stored flow images x1, y1, x2, y2, … where there are any. */
+  readonly grey: Float32Array[];
+  readonly planes: Uint8Array[];
+  /** For flow: the width of the whole resized picture, its height, and where the crop lies in it. */
+  width: number;
+  height: number;
+  view: View | undefined;
 }
 
 /**
@@ -91,19 +99,36 @@ export async function loadClip(
   }));
 
   const started = performance.now();
-  const kept: Kept[][] = windows.map(() => ports.map(() => ({ crops: [], flowPlanes: [] })));
+  const kept: Kept[][] = windows.map(() =>
+    ports.map(() => ({ middle: undefined, grey: [], planes: [], width: 0, height: 0, view: undefined })),
+  );
   const pts: number[][] = windows.map(() => []);
+  const middle = Math.floor((count - 1) / 2);
   let frames = 0;
   const take = (window: number, frame: RgbFrame): void => {
-    pts[window]?.push(frame.pts);
-    for (const [p, port] of ports.entries()) kept[window]?.[p]?.crops.push(resizeAndCrop(frame, port.preprocess));
+    const number = pts[window]?.push(frame.pts) ?? 0;
+    for (const [p, port] of ports.entries()) {
+      const own = kept[window]?.[p];
+      if (own === undefined) continue;
+      if (port.fields === 0) {
+        if (number === middle + 1) own.middle = resizeAndCrop(frame, port.preprocess);
+        continue;
+      }
+      const whole = resizeWhole(frame, port.preprocess);
+      own.grey.push(greyOf(whole.rgb));
+      own.width = whole.width;
+      own.height = whole.height;
+      const { left, top } = placeCrop(frame, port.preprocess);
+      const [width, height] = port.preprocess.size;
+      own.view = { left, top, width, height, mirrored: false };
+    }
     onProgress("frames", ++frames, count * batch);
   };
   const takeFlow = (window: number, x: RgbFrame, y: RgbFrame): void => {
     for (const [p, port] of ports.entries())
       if (port.fields > 0)
         for (const field of [x, y])
-          kept[window]?.[p]?.flowPlanes.push(firstChannel(resizeAndCrop(field, port.preprocess)));
+          kept[window]?.[p]?.planes.push(firstChannel(resizeWhole(field, port.preprocess).rgb));
   };
   const facts = await readClip(path, windows, take, takeFlow, options.decoders);
   if (facts.kind !== "facts") return facts;
@@ -114,30 +139,35 @@ export async function loadClip(
   let flow: ClipReport["flow"] = "none";
   for (let w = 0; w < batch; w++)
     for (const [p, port] of ports.entries()) {
-      const { crops, flowPlanes } = kept[w]?.[p] ?? { crops: [], flowPlanes: [] };
+      const own = kept[w]?.[p];
       const into = port.tensor.subarray(w * port.sample, (w + 1) * port.sample);
       // An input with fewer fields than the window has takes those around the middle.
       const skip = Math.floor((count - 1 - port.fields) / 2);
-      if (port.fields === 0) {
-        const middle = crops[Math.floor((count - 1) / 2)];
-        if (middle === undefined) throw new Error("internal: a window came without its middle frame");
-        writeRgb(middle, port.preprocess, into);
-      } else if (flowPlanes.length > 0) {
+      if (own !== undefined && port.fields === 0 && own.middle !== undefined) {
+        writeRgb(own.middle, port.preprocess, into);
+        continue;
+      }
+      if (own?.view === undefined) throw new Error("internal: a window came without its frames");
+      const { view, planes, width, height } = own;
+      if (planes.length > 0) {
         flow = "images";
-        writeFlowBytes(flowPlanes.slice(2 * skip, 2 * (skip + port.fields)), port.preprocess, into);
+        const chosen = planes.slice(2 * skip, 2 * (skip + port.fields));
+        writeFlowBytes(viewFlowBytes(chosen, width, view), port.preprocess, into);
       } else {
         flow = "tvl1";
-        const grey = crops.slice(skip, skip + port.fields + 1).map(greyOf);
-        const [width, height] = port.preprocess.size;
         const fields: readonly Flow[] = await flowOfFrames(
-          grey,
+          own.grey.slice(skip, skip + port.fields + 1),
           width,
           height,
           options.flow ?? flowDefaults,
           () => onProgress("flow", ++pairsDone, pairs),
           options.threads ?? availableParallelism(),
         );
-        writeFlow(fields, port.preprocess, into);
+        writeFlow(
+          fields.map((field) => viewFlow(field, width, view)),
+          port.preprocess,
+          into,
+        );
       }
     }
 
@@ -149,7 +179,7 @@ export async function loadClip(
       size: [facts.width, facts.height],
       decoder: facts.decoder,
       pts,
-      middle: pts.map((list) => list[Math.floor((count - 1) / 2)] ?? 0),
+      middle: pts.map((list) => list[middle] ?? 0),
       flow,
       readSeconds: (read - started) / 1000,
       flowSeconds: flow === "none" ? 0 : (performance.now() - read) / 1000,
@@ -169,7 +199,7 @@ function jumps(pts: readonly number[]): string[] {
 }
 
 /** Looks at what `path` is and hands it to the reader for it. */
-async function readClip(
+export async function readClip(
   path: string,
   windows: readonly Window[],
   take: (window: number, frame: RgbFrame) => void,
@@ -214,6 +244,6 @@ function openPort(input: ProgramInput, path: string): Port | DataError {
 }
 
 /** Every third byte of packed RGB: a grey image read as colour. */
-function firstChannel(rgb: Uint8Array): Uint8Array {
+export function firstChannel(rgb: Uint8Array): Uint8Array {
   return Uint8Array.from({ length: rgb.length / 3 }, (_, i) => rgb[3 * i] ?? 0);
 }

@@ -306,9 +306,12 @@ export function tvl1(from: Float32Array, to: Float32Array, width: number, height
   return { x: u, y: v };
 }
 
+/** `tvl1` and all that it uses, as the text of a script. */
+export const tvl1Program: string = [shrink, enlarge, median, linearise, iterate, tvl1].join("\n");
+
 const program = `
 const { parentPort, workerData } = require("node:worker_threads");
-${[shrink, enlarge, median, linearise, iterate, tvl1].join("\n")}
+${tvl1Program}
 const { frames, width, height, options } = workerData;
 for (let i = 0; i + 1 < frames.length; i++) {
   const flow = tvl1(frames[i], frames[i + 1], width, height, options);

@@ -42,7 +42,7 @@ interface AvDecoder {
   receiveSync(): unknown;
   close(): void;
 }
-interface NodeAv {
+export interface NodeAv {
   readonly Demuxer: { openSync(path: string): AvDemuxer };
   readonly Decoder: { createSync(stream: AvStream): AvDecoder };
   readonly Frame: new () => AvFrame;
@@ -52,12 +52,14 @@ interface NodeAv {
   readonly Log: { setLevel(level: number): void };
 }
 
-interface Job {
+export interface AvJob {
   readonly path: string;
   readonly windows: readonly Window[];
+  /** Whether to decode the whole clip first, where its packets are known to promise other frames than it has. */
+  readonly exact?: boolean;
 }
 
-type Message =
+export type AvMessage =
   | { readonly kind: "frame"; readonly window: number; readonly frame: Parameters<TakeFrame>[1] }
   | {
       readonly kind: "done";
@@ -77,7 +79,7 @@ type Message =
  * Frames are found by time stamp, never by counting: a packet need not make a frame (packed B-frames, damage).
  * If packets promised frames that never come, the time line is made again from the frames that do.
  */
-function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: ArrayBuffer[]) => void): void {
+export function decodeWindows(av: NodeAv, job: AvJob, post: (message: AvMessage, move: ArrayBuffer[]) => void): void {
   const noPts = -(2n ** 63n);
   const discard = 4; // AV_PKT_FLAG_DISCARD: needed to decode others, but not shown
   const quiet = -8; // AV_LOG_QUIET
@@ -198,7 +200,7 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
       exact = true;
     };
     const need = Math.max(...job.windows.map((w) => w.count));
-    if (!timed || line.length < need) measure();
+    if (job.exact === true || !timed || line.length < need) measure();
 
     let width = 0;
     let height = 0;
@@ -242,9 +244,12 @@ function decodeWindows(av: NodeAv, job: Job, post: (message: Message, move: Arra
   }
 }
 
+/** `decodeWindows` as the text of a script. */
+export const decodeWindowsProgram: string = decodeWindows.toString();
+
 const program = `
 const { parentPort, workerData } = require("node:worker_threads");
-const decodeWindows = ${decodeWindows.toString()};
+${decodeWindowsProgram}
 import(workerData.module).then(
   (av) => {
     try {
@@ -277,7 +282,7 @@ export function readWithNodeAv(
   return new Promise((resolve, reject) => {
     const worker = new Worker(program, { eval: true, workerData: { module: url, job: { path, windows } } });
     let result: ClipFacts | DataError | undefined;
-    worker.on("message", (message: Message) => {
+    worker.on("message", (message: AvMessage) => {
       switch (message.kind) {
         case "frame":
           return take(message.window, message.frame);

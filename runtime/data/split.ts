@@ -40,7 +40,12 @@ export function splitClips(manifest: Manifest, protocol: Protocol): readonly Fol
   }
   const { folds, seed } = protocol;
   if (folds < 2 || folds > subjects.length) return { error: `${subjects.length} subjects cannot make ${folds} folds` };
-  const groups = groupSubjects(manifest.classes, clips, shuffled(randomOf(seed, "folds"), subjects), folds);
+  const groups = groupSubjects(
+    manifest.classes,
+    clips,
+    shuffled(randomOf(seed, "folds"), subjects),
+    Array.from({ length: folds }, () => 1),
+  );
   return groups.map((group, index) =>
     makeFold(`fold ${index + 1} of ${folds}`, clips, (clip) => group.has(clip.subject ?? "")),
   );
@@ -55,38 +60,43 @@ function makeFold(name: string, clips: readonly ClipRecord[], tests: (clip: Clip
 }
 
 /**
- * Deals subjects out to `folds` groups: those with the most clips first, each to the group where the counts of the
- * classes stay the most even; ties go to the group with the fewest subjects, then to the first.
+ * Deals subjects out to one group for each of `shares`, whose sizes are to be as the shares: those with the most clips
+ * first, each to the group where the counts of the classes stay the closest to its share; ties go to the group with the
+ * fewest subjects for its share, then to the first. A clip without a subject is a subject of its own (`subjectOf`).
  */
-function groupSubjects(
+export function groupSubjects(
   classes: readonly string[],
   clips: readonly ClipRecord[],
   subjects: readonly string[],
-  folds: number,
+  shares: readonly number[],
 ): readonly ReadonlySet<string>[] {
   const histograms = new Map(
     subjects.map((subject) => [
       subject,
       countClasses(
         classes,
-        clips.filter((clip) => clip.subject === subject),
+        clips.filter((clip) => subjectOf(clip) === subject),
       ),
     ]),
   );
   const sizeOf = (subject: string): number => sum(histograms.get(subject) ?? []);
-  const groups = Array.from({ length: folds }, () => ({ members: new Set<string>(), counts: classes.map(() => 0) }));
+  const groups = shares.map((share) => ({ share, members: new Set<string>(), counts: classes.map(() => 0) }));
   for (const subject of subjects.toSorted((a, b) => sizeOf(b) - sizeOf(a))) {
     const own = histograms.get(subject) ?? [];
-    // The sum of squares over all groups grows least where the subject's classes are rarest.
+    // The sum of squares over all groups, each by its share, grows least where the subject's classes are rarest.
     const cost = (group: (typeof groups)[number]): number =>
-      sum(group.counts.map((count, c) => (count + (own[c] ?? 0)) ** 2 - count ** 2));
-    const best = groups.reduce((a, b) =>
-      cost(b) < cost(a) || (cost(b) === cost(a) && b.members.size < a.members.size) ? b : a,
-    );
+      sum(group.counts.map((count, c) => (count + (own[c] ?? 0)) ** 2 - count ** 2)) / group.share;
+    const room = (group: (typeof groups)[number]): number => group.members.size / group.share;
+    const best = groups.reduce((a, b) => (cost(b) < cost(a) || (cost(b) === cost(a) && room(b) < room(a)) ? b : a));
     best.members.add(subject);
     for (const [c, n] of own.entries()) best.counts[c] = (best.counts[c] ?? 0) + n;
   }
   return groups.map((group) => group.members);
+}
+
+/** Who is shown; a clip of nobody in particular stands for itself. */
+export function subjectOf(clip: ClipRecord): string {
+  return clip.subject ?? clip.path;
 }
 
 function sum(values: readonly number[]): number {
@@ -100,14 +110,30 @@ export function countClasses(classes: readonly string[], clips: readonly ClipRec
 
 /** What a fold's training side knows of its test: subjects and files that are on both, in sentences; empty if nothing. */
 export function findLeaks(fold: Fold): string[] {
+  return leaksBetween(["training", fold.train], ["test", fold.test]);
+}
+
+/** Subjects and files that two sides share, each with its clips, in sentences; empty if they share nothing. */
+export function leaksBetween(
+  [nameA, a]: readonly [string, readonly ClipRecord[]],
+  [nameB, b]: readonly [string, readonly ClipRecord[]],
+): string[] {
   const leaks: string[] = [];
-  const subjects = new Set(fold.train.flatMap((clip) => clip.subject ?? []));
-  const files = new Map(fold.train.flatMap((clip) => (clip.sha256 === undefined ? [] : [[clip.sha256, clip.path]])));
-  for (const subject of new Set(fold.test.flatMap((clip) => clip.subject ?? [])))
-    if (subjects.has(subject)) leaks.push(`subject ${subject} is on both sides`);
-  for (const { sha256, path } of fold.test) {
+  const files = new Map(a.flatMap((clip) => (clip.sha256 === undefined ? [] : [[clip.sha256, clip.path]])));
+  const paths = new Set(a.map((clip) => clip.path));
+  const subjects = new Map(a.flatMap((clip) => (clip.subject === undefined ? [] : [[clip.subject, clip.path]])));
+  for (const subject of new Set(b.flatMap((clip) => clip.subject ?? []))) {
+    const here = subjects.get(subject);
+    const there = b.find((clip) => clip.subject === subject);
+    if (here !== undefined && there !== undefined)
+      leaks.push(
+        `subject ${subject} is on both sides, for example in \`${here}\` (${nameA}) and \`${there.path}\` (${nameB})`,
+      );
+  }
+  for (const { sha256, path } of b) {
     const twin = sha256 === undefined ? undefined : files.get(sha256);
-    if (twin !== undefined) leaks.push(`\`${path}\` is the same file as \`${twin}\` on the other side`);
+    if (paths.has(path)) leaks.push(`\`${path}\` is on both sides (${nameA} and ${nameB})`);
+    else if (twin !== undefined) leaks.push(`\`${path}\` (${nameB}) is the same file as \`${twin}\` (${nameA})`);
   }
   return leaks;
 }
