@@ -141,7 +141,10 @@ export class Trainer {
   }
 
   /** One update from `stage.accumulate` batches. */
-  async step(batches: AsyncIterator<Batch>, moment: Moment): Promise<(StepResult & { readonly waited: number }) | undefined> {
+  async step(
+    batches: AsyncIterator<Batch>,
+    moment: Moment,
+  ): Promise<(StepResult & { readonly waited: number }) | undefined> {
     const { accumulate } = this.stage;
     let [loss, right, samples, waited] = [0, 0, 0, 0];
     let report: Float32Array = new Float32Array(3);
