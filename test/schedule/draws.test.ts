@@ -166,6 +166,12 @@ describe("draws", () => {
         assertClose(wasm.get(id) ?? [], want.get(id) ?? [], `${c.name} on wasm`);
         assertClose(gpu.get(id) ?? [], want.get(id) ?? [], `${c.name} on webgpu`);
       }
+      if (c !== product) continue;
+      for (const splitK of [1, 2]) {
+        const plan: Plan = { schedule: "contract", tile: [32, 32, 16], thread: [4, 4], stage: "workgroup", splitK };
+        const staged = await onGPU(c, values, plan);
+        assertClose(staged.get(3) ?? [], want.get(3) ?? [], `${c.name} through workgroup memory, K split in ${splitK}`);
+      }
     }
   });
 });
