@@ -209,7 +209,7 @@ describe("what stays", () => {
     for (const step of [10, 20, 30, 40, 50, 60]) await save(folder, step, {}, 20);
     expect(names(folder)).toEqual(["step-00000020", "step-00000040", "step-00000050", "step-00000060"]);
     const { removed } = await save(folder, 70, { keep: 1 }, 60);
-    expect(removed.sort()).toEqual(["step-00000020", "step-00000040", "step-00000050"]);
+    expect([...removed].sort()).toEqual(["step-00000020", "step-00000040", "step-00000050"]);
     expect(names(folder)).toEqual(["step-00000060", "step-00000070"]);
   });
 
