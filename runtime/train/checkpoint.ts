@@ -124,8 +124,8 @@ function sha256(text: string): string {
 }
 
 function size(bytes: number): string {
-  const mebibytes = bytes / 2 ** 20;
-  return mebibytes < 1024 ? `${mebibytes.toFixed(1)} MiB` : `${(mebibytes / 1024).toFixed(1)} GiB`;
+  const unit = bytes < 2 ** 20 ? 1 : bytes < 2 ** 30 ? 2 : 3;
+  return `${(bytes / 1024 ** unit).toFixed(1)} ${["", "KiB", "MiB", "GiB"][unit] ?? ""}`;
 }
 
 // -------------------------------------------------------------------------------------------------------------- writing
@@ -302,7 +302,7 @@ async function inspect(folder: string): Promise<Readable | SkippedCheckpoint> {
     const stored = decodeRecord(await readFile(join(folder, RECORD_FILE), "utf8"));
     if (typeof stored === "string") return wrong(stored);
     const file = await statOf(join(folder, STATE_FILE));
-    if (file === undefined) return wrong(`it has no ${STATE_FILE}`);
+    if (!file?.isFile()) return wrong(`it has no ${STATE_FILE}`);
     if (file.size !== stored.state.bytes)
       return wrong(
         `${STATE_FILE} has ${file.size} bytes instead of ${stored.state.bytes}: it was cut short or changed`,
