@@ -157,7 +157,7 @@ function write(file: string, text: string): void {
 }
 
 /** Paths below the deepest folder that they have in common: nobody's home is written down. */
-function withoutCommonFolder<T extends { readonly path: string }>(files: readonly T[]): T[] {
+export function withoutCommonFolder<T extends { readonly path: string }>(files: readonly T[]): T[] {
   const paths = files.map(({ path }) => resolve(path));
   let common = dirname(paths[0] ?? sep);
   while (!paths.every((path) => path.startsWith(common.endsWith(sep) ? common : common + sep)))
