@@ -210,7 +210,7 @@ export async function openRun(path: string): Promise<RunFolder> {
   const record = readRun(path);
   const place = realpathSync(path);
   try {
-    const lock = await takeLock(place);
+    const lock = await takeLock(place, path);
     try {
       return opened(path, place, record, lock);
     } catch (error) {

@@ -115,9 +115,9 @@ describe("the rest", () => {
         "the data set has gained 4 clips: \`g\`, \`h\`, \`i\`, …",
         "the data set has lost 2 clips: \`e\`, \`f\`",
         "the clip \`a\` has changed: its class was "calm" and is "pain"",
-        "the clip \`b\` has changed: its frames was 30 and is 31, its file has other bytes",
+        "the clip \`b\` has changed: its number of frames was 30 and is 31, its file has other bytes",
         "the clip \`c\` has changed: its status was "ok" and is "corrupt"",
-        "1 more clips have changed",
+        "and so have 1 more",
       ]
     `);
     expect(
@@ -138,7 +138,9 @@ describe("the rest", () => {
     const other = { ...facts, device: "NVIDIA H100", threads: undefined };
     expect(whatChanged(facts, other)).toEqual([]);
     expect(deviceChange(facts, facts)).toBeUndefined();
-    expect(deviceChange(facts, other)).toMatchInlineSnapshot(`"it was trained on WASM SIMD with 2 threads and goes on on NVIDIA H100: its numbers may differ in the last digits from those of an uninterrupted run"`);
+    expect(deviceChange(facts, other)).toMatchInlineSnapshot(
+      `"it was trained on WASM SIMD with 2 threads and goes on on NVIDIA H100: its numbers may differ in the last digits from those of an uninterrupted run"`,
+    );
   });
 
   test("tensors that do not fit", () => {

@@ -8,7 +8,7 @@ import type { CheckpointRecord, LoadedCheckpoint, RunFacts, StateStream } from "
 import type { RunRecord } from "../../runtime/train/records.ts";
 import { PLATEAU_START, STOP_START } from "../../runtime/train/schedule.ts";
 
-export const UAR: Goal = { metric: { kind: "uar" }, better: "larger" };
+const UAR: Goal = { metric: { kind: "uar" }, better: "larger" };
 
 const stage: Stage = {
   name: "",
