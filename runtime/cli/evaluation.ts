@@ -117,7 +117,7 @@ async function keep(
 
 /** Prints the scores of a side. */
 export function showScores(
-  { header, predictions }: EvaluatedSide,
+  { header, predictions }: Pick<EvaluatedSide, "header" | "predictions">,
   options: { readonly replicates?: number } = {},
 ): void {
   print();

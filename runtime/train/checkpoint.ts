@@ -3,8 +3,8 @@
  *
  *     checkpoints/step-00001234/
  *         state.safetensors    f32 tensors: parameters and running statistics by their own names (`conv1.weight`), so that
- *                              other programs read them; what the optimizer keeps of them as `@momentum.conv1.weight`,
- *                              which is no name of a parameter, for none has an `@`
+ *                              other programs read them; what the optimizer keeps of them as `momentum/conv1.weight`,
+ *                              which is no name of a parameter, for none has a `/`
  *         checkpoint.json      where training stood, what it was, and the SHA-256 of both files
  *
  * In: a record and a stream of tensors, never a second copy of them. Out: a folder that is complete or is not there: it
@@ -104,16 +104,6 @@ const NAME = /^step-(\d{8,})(\.old)?$/;
 const LEFT_OVER = /^\.(step|removed)-/;
 /** Bytes that are hashed and written at a time. */
 const CHUNK = 4 * 1024 * 1024;
-
-/** The name of what the optimizer keeps for one parameter: `@momentum.conv1.weight`. */
-export function stateName(slot: string, path: string): string {
-  return `@${slot}.${path}`;
-}
-
-/** True for a tensor that is not the model's own. */
-export function isStateName(name: string): boolean {
-  return name.startsWith("@");
-}
 
 function folderName(step: number): string {
   return `step-${String(step).padStart(8, "0")}`;

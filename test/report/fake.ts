@@ -127,6 +127,7 @@ export function fakeRecord(name: string, seed: number): RunRecord {
       layers: table,
     },
     recipe: recipe(),
+    request: { source: "model.net", model: undefined, recipe: undefined, arguments: {}, bind: {}, fold: 1 },
     recipeHash: HASH.replace("9", "1"),
     data: {
       folder: "data/enterface",

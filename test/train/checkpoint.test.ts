@@ -13,14 +13,7 @@ import {
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  isStateName,
-  listCheckpoints,
-  loadCheckpoint,
-  type SaveOptions,
-  saveCheckpoint,
-  stateName,
-} from "../../runtime/train/checkpoint.ts";
+import { listCheckpoints, loadCheckpoint, type SaveOptions, saveCheckpoint } from "../../runtime/train/checkpoint.ts";
 import { type Disk, realDisk } from "../../runtime/train/disk.ts";
 import { elements, messageOf, numbersOf, playground, recordAt, SHAPES, stateAt, stepIn } from "./tools.ts";
 
@@ -97,14 +90,6 @@ describe("a round trip", () => {
     expect(checkpoint.state).toEqual({ bytes: file.length, sha256: createHash("sha256").update(file).digest("hex") });
     const header = JSON.parse(file.subarray(8, 8 + Number(file.readBigUInt64LE(0))).toString("utf8")) as object;
     expect(Object.keys(header)).toEqual(["__metadata__", ...SHAPES.map(({ name }) => name)]);
-  });
-
-  test("what the optimizer keeps has names of its own", () => {
-    expect(stateName("momentum", "conv1.weight")).toBe("@momentum.conv1.weight");
-    expect(SHAPES.filter(({ name }) => isStateName(name)).map(({ name }) => name)).toEqual([
-      "@momentum.conv1.weight",
-      "@ema.scale",
-    ]);
   });
 });
 

@@ -3,7 +3,7 @@ import type { CheckpointRecord, StateStream } from "../../runtime/train/checkpoi
 
 /** Numbers of one tensor: large enough to be killed in the midst of. */
 const LENGTH = 200_000;
-const LAYOUT = ["a.weight", "b.weight", "@momentum.a.weight"].map((name) => ({ name, shape: [LENGTH] }));
+const LAYOUT = ["a.weight", "b.weight", "momentum/a.weight"].map((name) => ({ name, shape: [LENGTH] }));
 
 export function recordOfStep(step: number): CheckpointRecord {
   return {

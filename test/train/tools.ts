@@ -97,8 +97,8 @@ export const SHAPES: readonly { readonly name: string; readonly shape: readonly 
   { name: "bn1.running_mean", shape: [7] },
   { name: "scale", shape: [] },
   { name: "nothing", shape: [0, 4] },
-  { name: "@momentum.conv1.weight", shape: [3, 1, 5] },
-  { name: "@ema.scale", shape: [] },
+  { name: "momentum/conv1.weight", shape: [3, 1, 5] },
+  { name: "average/scale", shape: [] },
 ];
 
 export function elements(shape: readonly number[]): number {
@@ -157,6 +157,7 @@ export const runRecord: Omit<RunRecord, "name"> = {
   version: 1,
   netc: "0.1.0",
   model: { name: "Pain", graphHash: facts.graphHash, parameters: 15, macs: 1000, layers: [] },
+  request: { source: "model.net", model: undefined, recipe: undefined, arguments: {}, bind: {}, fold: 1 },
   recipe: facts.recipe,
   recipeHash: facts.recipeHash,
   data: {

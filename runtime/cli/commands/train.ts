@@ -250,7 +250,9 @@ async function follow(all: Following): Promise<ExitCode> {
     maxSeconds,
     heard: () => progress.note("stopping after this update: everything is saved (once more to leave at once)"),
   });
-  const events = openEventFile(run.path, { purgeStep: checkpoint?.record.step });
+  const events = openEventFile(run.path, {
+    purgeStep: checkpoint === undefined ? undefined : checkpoint.record.step + 1,
+  });
   const pool = await openPool({
     ...(options.workers === undefined ? {} : { threads: options.workers }),
     onWarning: (message) => progress.note(message),
