@@ -1,7 +1,9 @@
 /**
- * What commands print: colours where the terminal has them, tables, numbers and sizes as people write them.
+ * What commands print: colours where the terminal has them. Tables, numbers and sizes are those of reports.
  */
 import { styleText } from "node:util";
+
+export { bytes, grouped, table } from "../report/text.ts";
 
 type Style = "red" | "green" | "yellow" | "cyan" | "blue" | "bold" | "dim";
 
@@ -20,41 +22,4 @@ export function paint(style: Style, text: string, stream: NodeJS.WriteStream = p
 /** A line to standard output. */
 export function print(line = ""): void {
   process.stdout.write(`${line}\n`);
-}
-
-/** `138357544` as `138,357,544`. */
-export function grouped(value: number): string {
-  // toLocaleString would load the language tables: 58 ms of every start.
-  return String(Math.round(value)).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
-}
-
-/** Bytes with binary units: `392.0 MiB`. */
-export function bytes(value: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let unit = 0;
-  let scaled = value;
-  while (scaled >= 1024 && unit < units.length - 1) {
-    scaled /= 1024;
-    unit++;
-  }
-  return unit === 0 ? `${value} B` : `${scaled.toFixed(1)} ${units[unit] ?? ""}`;
-}
-
-/** A table with a header line; columns named in `right` are aligned to the right. Ends without a newline. */
-export function table(
-  header: readonly string[],
-  rows: readonly (readonly string[])[],
-  right: ReadonlySet<number> = new Set(),
-): string {
-  const widths = header.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => (row[column] ?? "").length)),
-  );
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, column) =>
-        right.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-      )
-      .join("  ")
-      .trimEnd();
-  return [line(header), widths.map((width) => "─".repeat(width)).join("  "), ...rows.map(line)].join("\n");
 }

@@ -278,7 +278,7 @@ export interface McNemar {
 }
 
 export const MCNEMAR_CAVEAT =
-  "McNemar's test takes clips as independent. Clips of one subject are not, so its p value is too small; the bootstrap over subjects is the one to trust.";
+  "McNemar's test takes clips as independent. Clips of one subject are not, so its p value tends to be too small; the bootstrap over subjects is the one to trust.";
 
 /** McNemar's exact test (1947): of the clips that one model alone has right, is it half and half? */
 export function mcnemar({ a, b }: PairedClips, classes: readonly string[]): McNemar {
@@ -303,7 +303,7 @@ export function mcnemarP(onlyFirst: number, onlySecond: number): number {
 // ----------------------------------------------------------------------------------------------------------- proportions
 
 export const WILSON_CAVEAT =
-  "Wilson's interval takes clips as independent. Clips of one subject are not, so it is too narrow.";
+  "Wilson's interval takes clips as independent. Clips of one subject are not, so it tends to be too narrow.";
 
 /** Wilson's score interval of a proportion (1927), for `correct` of `total` independent clips. */
 export function wilsonInterval(correct: number, total: number): Interval {
