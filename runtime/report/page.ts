@@ -174,7 +174,7 @@ function whose({ predictions, evaluation }: EvaluatedSide): string {
 const SIDE_TITLES = { test: "Test", validation: "Validation" } as const;
 
 function tile(name: string, value: string, aside: string): string {
-  const line = (className: string, content: string): string => el("div", className, escapeText(content));
+  const line = (className: string, content: string): string => el("div", className, escapeText(unbroken(content)));
   return el("div", "tile", line("name", name), line("value", value), line("aside", aside));
 }
 

@@ -69,7 +69,8 @@ footer{margin-top:64px;padding-top:16px;padding-bottom:48px;border-top:1px solid
 @media print{
   @page{margin:16mm 14mm}
   body{font-size:10.5pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
-  nav{display:none}
+  nav,summary{display:none}
+  details::details-content{display:block;content-visibility:visible}
   header{padding-top:0}
   h2,h3{break-after:avoid}
   h2{margin-top:28px}
