@@ -12,7 +12,7 @@ import { encodePredictions } from "../train/predictions.ts";
 import type { ClipPrediction, PredictionHeader, RunRecord } from "../train/records.ts";
 import { type EvaluationJob, loadValues, openEvaluation, openInference } from "../train/train.ts";
 import { print } from "./terminal.ts";
-import { writeFileSafely } from "./write-file.ts";
+import { writeWhole } from "./write-file.ts";
 
 export type Side = PredictionHeader["side"];
 
@@ -31,7 +31,7 @@ export interface EvaluatedRun {
 }
 
 /** Clips of a side. */
-export function clipsOf({ sides }: Pick<EvaluationJob, "sides">, side: Side): readonly ClipRecord[] {
+function clipsOf({ sides }: Pick<EvaluationJob, "sides">, side: Side): readonly ClipRecord[] {
   return side === "test" ? sides.test : sides.validation;
 }
 
@@ -65,7 +65,7 @@ export async function evaluateSides(
       try {
         const loss = job.recipe.stages.at(-1)?.loss ?? [];
         const predictions = await predictClips(runner, source, clips, outputKindOf(loss));
-        done.push(await keep(job, run, side, checkpoint.record.step, predictions));
+        done.push(keep(job, run, side, checkpoint.record.step, predictions));
       } finally {
         source.close();
       }
@@ -83,13 +83,13 @@ function evaluatedName(checkpoint: LoadedCheckpoint, path: string): string {
   return checkpoint.tensors.has(average) ? average : path;
 }
 
-async function keep(
+function keep(
   { recipe, sides, seed }: EvaluationJob,
   { path, record }: EvaluatedRun,
   side: Side,
   step: number,
   predictions: readonly ClipPrediction[],
-): Promise<EvaluatedSide> {
+): EvaluatedSide {
   const header: PredictionHeader = {
     format: "netc-predictions",
     version: 1,
@@ -107,7 +107,7 @@ async function keep(
     crops: recipe.data.evaluation.crops,
   };
   const file = join("predictions", `${side}.jsonl`);
-  await writeFileSafely(join(path, file), encodePredictions(header, predictions));
+  writeWhole(join(path, file), encodePredictions(header, predictions));
   const metrics = [{ kind: "accuracy" }, { kind: "uar" }, { kind: "macro_f1" }, { kind: "loss" }] as const;
   const scores = Object.fromEntries(
     metrics.map((metric) => [metricName(metric), metricValue(metric, predictions, sides.classes)]),

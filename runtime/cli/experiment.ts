@@ -48,7 +48,7 @@ export interface Experiment {
   readonly sources: readonly { readonly path: string; readonly text: string }[];
 }
 
-export const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 /** Makes model, recipe and sides; undefined after printing what is wrong with the source. */
 export function openExperiment(request: ExperimentRequest, json: boolean): Experiment | undefined {

@@ -319,6 +319,19 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   });
 
   json(
+    program
+      .command("report")
+      .description("write a training run as one page of HTML, and its figures as SVG files")
+      .argument("<run>", "the folder of a run; report.html and figures/ in it are replaced")
+      .addOption(
+        new Option("--bootstrap <n>", "draws of the subjects behind each interval").argParser(positive).default(10_000),
+      )
+      .addOption(new Option("--seed <n>", "the same seed gives the same intervals").argParser(natural).default(0)),
+  ).action(async (run, options) => {
+    exit = (await import("./commands/report.ts")).report(run, options);
+  });
+
+  json(
     program.command("doctor").description("show which devices and decoders this machine has, and what auto chooses"),
   ).action(async (options) => {
     exit = await (await import("./commands/doctor.ts")).doctor(options);

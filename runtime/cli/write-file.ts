@@ -1,29 +1,29 @@
 /**
  * Writing one file so that it is either the old one or the whole of the fresh one, whatever happens in between.
  */
-import { mkdirSync } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { systemError } from "./exit.ts";
 
 /**
- * Writes beside `path`, waits for the disk, and renames.
+ * Writes a file beside its place, waits for the disk, then moves it there.
  * @throws CommandError in words; what was there before is there still
  */
-export async function writeFileSafely(path: string, content: string): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
+export function writeWhole(file: string, text: string): void {
+  const fresh = `${file}.part`;
   try {
-    mkdirSync(dirname(path), { recursive: true });
-    const file = await open(temporary, "w");
+    mkdirSync(dirname(file), { recursive: true });
+    const open = openSync(fresh, "w");
     try {
-      await file.writeFile(content);
-      await file.sync();
+      let rest = Buffer.from(text);
+      while (rest.length > 0) rest = rest.subarray(writeSync(open, rest));
+      fsyncSync(open);
     } finally {
-      await file.close();
+      closeSync(open);
     }
-    await rename(temporary, path);
+    renameSync(fresh, file);
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw systemError(`write \`${path}\``, error);
+    rmSync(fresh, { force: true });
+    throw systemError(`write \`${file}\``, error);
   }
 }

@@ -107,6 +107,14 @@ const RECORD: Shape = object({
     macs: numeral,
     layers: list(object({ path: text, shape: list(numeral), parameters: numeral, macs: numeral })),
   }),
+  request: object({
+    source: text,
+    model: optional(text),
+    recipe: optional(text),
+    arguments: values(either(numeral, text, flag)),
+    bind: values(numeral),
+    fold: either(numeral, text),
+  }),
   recipe: RECIPE,
   recipeHash: text,
   data: object({

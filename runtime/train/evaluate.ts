@@ -14,12 +14,12 @@ import type { ClipPrediction } from "./records.ts";
 export type OutputKind = "softmax" | "sigmoid";
 
 export function outputKindOf(loss: readonly LossTerm[]): OutputKind {
-  const [term] = loss.filter(({ on }) => on === "output");
+  const term = loss.find(({ on }) => on === "output");
   return term?.kind === "binary_cross_entropy" ? "sigmoid" : "softmax";
 }
 
 /** Class probabilities of one row of outputs. One number is the logit of the second of two classes. */
-export function probabilitiesOf(logits: Float32Array, kind: OutputKind): number[] {
+function probabilitiesOf(logits: Float32Array, kind: OutputKind): number[] {
   const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
   if (logits.length === 1) {
     const p = sigmoid(logits[0] ?? 0);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Model } from "../../../compiler/model.ts";
 import { openPool } from "../../data/loader/pool.ts";
 import { EngineError } from "../../engine/runner.ts";
+import { REPLICATES } from "../../metrics/intervals.ts";
 import { whatChanged } from "../../train/changes.ts";
 import { type LoadedCheckpoint, loadCheckpoint, type RunFacts } from "../../train/checkpoint.ts";
 import { RunError } from "../../train/fault.ts";
@@ -26,6 +27,7 @@ import { engineFailure, openRunner } from "../open.ts";
 import { openEntry } from "../sources.ts";
 import { grouped, print } from "../terminal.ts";
 import { openWeights } from "../weights.ts";
+import { writeReport } from "./report.ts";
 
 export interface TrainOptions {
   readonly data?: string;
@@ -72,7 +74,7 @@ function requestOf(file: string | undefined, options: TrainOptions, record: RunR
 }
 
 /** How a device names itself in records. */
-export function deviceName(target: Target): string {
+function deviceName(target: Target): string {
   return target.device === "wasm" ? `wasm, ${target.capability.threads} threads` : target.capability.name;
 }
 
@@ -284,8 +286,13 @@ async function follow(all: Following): Promise<ExitCode> {
       return EXIT.ok;
     }
     const scores = options.test ? await evaluateRun(job, run, (text) => progress.note(text)) : [];
-    if (json) printJson({ run: run.path, ...result, scores: scores.map(({ summary }) => summary) });
-    else for (const score of scores) showScores(score);
+    const { page } = writeReport(run.path, { bootstrap: REPLICATES, seed: 0 });
+    if (json) printJson({ run: run.path, ...result, scores: scores.map(({ summary }) => summary), report: page });
+    else {
+      for (const score of scores) showScores(score);
+      print();
+      print(`report: ${page}`);
+    }
     return EXIT.ok;
   } finally {
     progress.end("");
