@@ -8,7 +8,7 @@ import type { Setting, Settings } from "../../grammar/ast.ts";
 import { type DiagnosticParts, diagnostic } from "../../grammar/diagnostic.ts";
 import type { Span } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
-import { attempt, report, spanOf, textOf } from "../elaborate/failure.ts";
+import { attempt, fail, report, silent, spanOf, textOf } from "../elaborate/failure.ts";
 import type { Context } from "../elaborate/values.ts";
 import { readDefault, type Slot } from "./kinds.ts";
 import { DATA, GROUP, RECIPE, type Row, STAGE, STREAM, type Table } from "./schema.ts";
@@ -41,7 +41,7 @@ const TABLES: readonly { readonly where: string; readonly table: Table }[] = [
 
 /**
  * The settings of `table` in `settings`, and the sections among them. With `outer` a setting that is not given is as
- * outside.
+ * outside. One that must be given and is not leaves the section (E0403).
  */
 export function readSection<S extends Table>(
   table: S,
@@ -74,6 +74,13 @@ export function readSection<S extends Table>(
       return [name, { value: read.is, at: spanOf(context, value), given: true }] as const;
     const known = outer?.[name];
     if (known !== undefined) return [name, known] as const;
+    if (row.otherwise === undefined) {
+      if (value !== undefined) return silent();
+      return fail(context, "E0403", `${section.title} needs \`${name}\``, settings, {
+        label: "not given",
+        helps: [`\`${name}\` takes ${row.kind.what}`],
+      });
+    }
     // A default that needs what could not be read, `lr` of a group, stays silent as its cause was reported.
     const otherwise = readDefault(row.kind, row.otherwise, slot);
     return [name, { value: otherwise, at: value === undefined ? at : spanOf(context, value), given: false }] as const;

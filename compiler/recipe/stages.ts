@@ -7,7 +7,7 @@
  */
 import type { Setting } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
-import { spanOf } from "../elaborate/failure.ts";
+import { attempt, spanOf } from "../elaborate/failure.ts";
 import type { Context, Local } from "../elaborate/values.ts";
 import type { Model } from "../model.ts";
 import { showShape } from "../size.ts";
@@ -29,7 +29,6 @@ export interface WrittenStage {
 
 export interface Group {
   readonly label: string;
-  readonly at: Span;
   readonly values: Read<typeof GROUP>;
 }
 
@@ -40,25 +39,15 @@ export function readGroups(
   context: Context,
 ): readonly Group[] {
   const { rate, weightDecay } = values.optimizer.value;
-  return sections.map((section) => {
-    const at = spanOf(context, section.name);
+  return sections.flatMap((section) => {
     const names = new Map<string, Local>([
       ["lr", { value: rate, at: values.optimizer.at }],
       ["weight_decay", { value: weightDecay, at: values.optimizer.at }],
     ]);
     const inside: Context = { ...context, locals: { names, up: context.locals } };
     const settings = section.settings ?? { kind: "Settings", items: [], start: section.start, end: section.end };
-    const { values: read } = readSection(GROUP, settings, { title: "a group", holds: [] }, inside);
-    const label = section.label?.value ?? "";
-    if (
-      read.at.value === undefined &&
-      !settings.items.some((item) => item.kind === "Setting" && item.name.name === "at")
-    )
-      say(context, "E0703", "a group says which parameters it is about", at, {
-        label: "no `at`",
-        helps: ['`at = conv1..conv5`, or `at = "*.bias"`'],
-      });
-    return { label, at, values: read };
+    const read = attempt(() => readSection(GROUP, settings, { title: "a group", holds: [] }, inside).values);
+    return read === undefined ? [] : [{ label: section.label?.value ?? "", values: read }];
   });
 }
 
@@ -129,22 +118,24 @@ function checkStreamOutputs(at: Span, { model, at: made }: Subject, context: Con
 
 // ---------------------------------------------------------------------------------------------------------- parameters
 
-/** The norms of a model in the order of execution: path of the layer, and whether statistics belong to it. */
+/** A norm: path of the layer, paths of its weight and bias, and whether it has running statistics. */
 interface Norm {
   readonly path: string;
   readonly parameters: readonly string[];
   readonly batch: boolean;
 }
 
-function normsOf({ graph }: Model): readonly Norm[] {
+/** The norms of a model in the order of its parameters. */
+function normsOf({ graph, parameters }: Model): readonly Norm[] {
   const norms = new Map<string, Norm>();
   for (const node of graph.nodes) {
     if (node.op !== "batch_norm" && node.op !== "layer_norm") continue;
-    const parameters = node.inputs.slice(1, 3).flatMap((input) => (input.op === "param" ? [input.attrs.path] : []));
-    const path = parameters[0]?.replace(/\.[^.]+$/, "");
-    if (path !== undefined) norms.set(path, { path, parameters, batch: node.op === "batch_norm" });
+    const own = node.inputs.slice(1, 3).flatMap((input) => (input.op === "param" ? [input.attrs.path] : []));
+    const [first] = own;
+    if (first === undefined) continue;
+    norms.set(first, { path: first.replace(/\.[^.]+$/, ""), parameters: own, batch: node.op === "batch_norm" });
   }
-  return [...norms.values()];
+  return parameters.flatMap(({ path }) => norms.get(path) ?? []);
 }
 
 interface Rules {
@@ -170,7 +161,7 @@ function rulesOf(stage: WrittenStage, subject: Subject, context: Context): Rules
   );
   for (const { label, values: group } of stage.groups) {
     const who = label === "" ? "this group" : `the group \`${label}\``;
-    for (const path of parametersAt(group.at.value ?? [], model, who, reports)) {
+    for (const path of parametersAt(group.at.value, model, who, reports)) {
       const rule = rules.get(path);
       if (rule === undefined) continue;
       if (group.lr.given) rule.rate = group.lr.value;

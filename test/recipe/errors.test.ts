@@ -45,7 +45,7 @@ const CASES: readonly Case[] = [
   ["E0703", set("  evaluate = views(crops=5)")],
   ["E0703", data("    balance = inverse")],
   ["E0703", set("  stage { epochs = 3 }")],
-  ["E0703", set('  group "low" { lr = 0.1 * lr }')],
+  ["E0403", set('  group "low" { lr = 0.1 * lr }')],
   // ---- labels and classes
   ["E0702", `${MODEL}recipe Train for Net { data = Clips("clips", labels=["calm", "cry"]) }`],
   ["E0702", set("  loss = CrossEntropy(weights=[1, 2, 3])")],
