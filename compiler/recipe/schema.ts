@@ -100,7 +100,11 @@ export const STAGE: Rows<StageValues> = {
     "CrossEntropy",
     "a term, or a sum of terms with factors. `on=streams` is the mean over what each stream gives before it is fused; `weights` are those of the classes",
   ),
-  optimizer: row(optimizer, "SGD(lr=1e-2, momentum=0.9, weight_decay=5e-4)", "and its learning rate"),
+  optimizer: row(
+    optimizer,
+    "SGD(lr=1e-2, momentum=0.9, weight_decay=5e-4)",
+    "how parameters are updated, and how fast",
+  ),
   schedule: row(
     schedule,
     "Warmup(epochs=1) -> Cosine(to=0)",

@@ -9,6 +9,7 @@ import type { Setting } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
 import { attempt, spanOf } from "../elaborate/failure.ts";
 import type { Context, Local } from "../elaborate/values.ts";
+import type { GraphNode } from "../graph/graph.ts";
 import type { Model } from "../model.ts";
 import { showShape } from "../size.ts";
 import { classCount } from "./data.ts";
@@ -40,13 +41,14 @@ export function readGroups(
 ): readonly Group[] {
   const { rate, weightDecay } = values.optimizer.value;
   return sections.flatMap((section) => {
+    const at = spanOf(context, section.name);
     const names = new Map<string, Local>([
       ["lr", { value: rate, at: values.optimizer.at }],
       ["weight_decay", { value: weightDecay, at: values.optimizer.at }],
     ]);
     const inside: Context = { ...context, locals: { names, up: context.locals } };
     const settings = section.settings ?? { kind: "Settings", items: [], start: section.start, end: section.end };
-    const read = attempt(() => readSection(GROUP, settings, { title: "a group", holds: [] }, inside).values);
+    const read = attempt(() => readSection(GROUP, settings, { title: "a group", at, holds: [] }, inside).values);
     return read === undefined ? [] : [{ label: section.label?.value ?? "", values: read }];
   });
 }
@@ -59,7 +61,7 @@ export function resolveStage(stage: WrittenStage, subject: Subject, context: Con
   return {
     name: stage.name,
     epochs: values.epochs.value,
-    loss: values.loss.value.map((term) => resolveTerm(term, subject, context)),
+    loss: values.loss.value.map((term) => resolveTerm(term, values.loss, subject, context)),
     optimizer,
     rate,
     weightDecay: trained.weightDecay ?? weightDecay,
@@ -77,8 +79,16 @@ export function resolveStage(stage: WrittenStage, subject: Subject, context: Con
 
 // ---------------------------------------------------------------------------------------------------------------- loss
 
-function resolveTerm({ use, ...term }: WrittenTerm, subject: Subject, context: Context): LossTerm {
+function resolveTerm(
+  { use, ...term }: WrittenTerm,
+  found: { readonly at: Span; readonly given: boolean },
+  subject: Subject,
+  context: Context,
+): LossTerm {
+  // Places within a default are places of no file.
+  const at = found.given ? spanOf(use.context, use.node) : found.at;
   if (term.on === "streams") checkStreamOutputs(spanOf(use.context, use.at("on")), subject, context);
+  else if (term.kind === "cross_entropy") checkScores(at, subject, context);
   const wanted = classCount(subject);
   const { classWeights } = term;
   if (typeof classWeights !== "string" && wanted !== undefined && classWeights.length !== wanted)
@@ -93,6 +103,31 @@ function resolveTerm({ use, ...term }: WrittenTerm, subject: Subject, context: C
       },
     );
   return term;
+}
+
+/** Cross-entropy takes two scores or more, before their softmax. */
+function checkScores(at: Span, { model, at: made, outputs }: Subject, context: Context): void {
+  if (outputs === 1)
+    say(context, "E0702", `cross-entropy compares classes, and \`${model.name}\` gives one number`, at, {
+      label: "always 0 for one class",
+      secondary: [{ span: made, text: "this model" }],
+      helps: ["`BinaryCrossEntropy`, or a network with `classes=2`"],
+    });
+  const [output] = model.graph.outputs;
+  if (output !== undefined && isProbability(output.node))
+    say(context, "W0702", `\`${model.name}\` gives probabilities, and cross-entropy takes scores`, at, {
+      label: "a softmax of a softmax hardly learns",
+      secondary: [{ span: made, text: "ends in a softmax" }],
+      helps: ["`fuse Average` joins scores", "`CrossEntropy(on=streams)` takes those of each stream"],
+    });
+}
+
+/** A softmax, or a mean of such. */
+function isProbability(node: GraphNode): boolean {
+  if (node.op === "softmax") return true;
+  if (node.op !== "binary" || node.attrs.fn === "pow") return false;
+  const parts = node.inputs.filter((input) => input.op !== "constant");
+  return parts.length > 0 && parts.every(isProbability);
 }
 
 /** What the streams give before they are fused must be scores as the output is. */
