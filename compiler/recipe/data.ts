@@ -5,7 +5,7 @@
  * places, so that a place must be the same in all of them. In: the section as it was read, and the model. Out: the one
  * record; where streams disagree, or a crop is not what the model takes, a diagnostic at the transform (E0706).
  */
-import type { Setting } from "../../grammar/ast.ts";
+import type { Setting, Settings } from "../../grammar/ast.ts";
 import type { DiagnosticParts } from "../../grammar/diagnostic.ts";
 import type { Span } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
@@ -28,17 +28,23 @@ export interface WrittenData {
   readonly streams: readonly { readonly name: string; readonly at: Span; readonly values: Read<typeof STREAM> }[];
 }
 
-/** Reads `data { … }` and its streams; an absent one is empty. */
-export function readData(section: Setting | undefined, context: Context, at: Span): WrittenData {
-  const settings = section?.settings ?? { kind: "Settings", items: [], start: at.start, end: at.end };
-  const holds = { title: "`data`", holds: ["stream"] } as const;
-  const { values: both, sections } = readSection({ ...DATA, ...STREAM }, settings, holds, context);
-  const streams = sections.map((stream) => ({
-    name: stream.label?.value ?? "",
-    at: spanOf(context, stream.label ?? stream.name),
-    values: readSection(STREAM, stream.settings ?? settings, { title: "`stream`", holds: [] }, context).values,
-  }));
-  return { at: section === undefined ? at : spanOf(context, section.name), values: both, common: both, streams };
+/** Reads `data { … }` and its streams; an absent one is empty, and stands at `otherwise`. */
+export function readData(section: Setting | undefined, context: Context, otherwise: Span): WrittenData {
+  const at = section === undefined ? otherwise : spanOf(context, section.name);
+  const empty: Settings = { kind: "Settings", items: [], start: at.start, end: at.end };
+  const { values: both, sections } = readSection(
+    { ...DATA, ...STREAM },
+    section?.settings ?? empty,
+    { title: "`data`", at, holds: ["stream"] },
+    context,
+  );
+  const streams = sections.map((stream) => {
+    const here = spanOf(context, stream.label ?? stream.name);
+    const title = { title: "`stream`", at: here, holds: [] };
+    const { values } = readSection(STREAM, stream.settings ?? empty, title, context);
+    return { name: stream.label?.value ?? "", at: here, values };
+  });
+  return { at, values: both, common: both, streams };
 }
 
 /** What resolving needs besides the section. */
@@ -66,7 +72,7 @@ export function resolveData(written: WrittenData, site: DataSite): DataRecipe {
   if (folder === undefined && site.complete)
     say(site.context, "E0708", "nothing says where the clips are", written.at, {
       label: "no `source`",
-      helps: ['`data { source = Clips("folder") }`', "`--data FOLDER` on the command line"],
+      helps: ["`--data FOLDER` on the command line", '`data = Clips("folder")` in a recipe'],
     });
   const { size } = site.subject.inputs[0] ?? {};
   return {

@@ -33,6 +33,8 @@ export interface RecipeOptions extends ElaborateOptions {
   readonly args?: ReadonlyMap<string, number | string | boolean>;
   /** The folder of the clips; it goes before the recipe's own. */
   readonly folder?: string;
+  /** The folder and values of parameters may still be missing: the recipe is looked at, not run. */
+  readonly draft?: boolean;
 }
 
 export interface RecipeElaboration extends Elaboration {
@@ -47,7 +49,7 @@ export interface RecipeElaboration extends Elaboration {
  * recipe is for, even in another file. Never throws; what is wrong is among the diagnostics.
  */
 export function elaborateRecipe(source: Source, resolve: Resolve, options: RecipeOptions = {}): RecipeElaboration {
-  const given: Given = { args: options.args ?? new Map(), folder: options.folder, complete: true };
+  const given: Given = { args: options.args ?? new Map(), folder: options.folder, complete: options.draft !== true };
   const { model, diagnostics, result } = elaborateWith(source, resolve, options, {
     target: (program, module) => {
       if (options.recipe === undefined || options.model !== undefined) return undefined;

@@ -137,7 +137,11 @@ function boundsText({ from, above, to, below, whole }: Bounds): string {
   if (to === undefined && below === undefined)
     return from === undefined ? (above === undefined ? noun : `${noun} above ${above}`) : `${noun} from ${from} up`;
   const low = from === undefined ? `above ${above}` : `from ${from}`;
-  return `${noun} ${low} ${to === undefined ? `to below ${below}` : `to ${to}`}`;
+  const high = to === undefined ? `below ${below}` : `to ${to}`;
+  return `${noun} ${low} ${to === undefined && above !== undefined ? "and" : to === undefined ? "to" : ""} ${high}`.replace(
+    / +/g,
+    " ",
+  );
 }
 
 export function number(bounds: Bounds = {}): Plain<number> {

@@ -124,7 +124,7 @@ function readRecipe({ item }: Declared, context: Context): WrittenRecipe {
   const settings: ast.Settings = { ...item.settings, items: item.settings.items.map(dataAsSection) };
   const title = "a recipe";
   const both = { ...RECIPE, ...STAGE };
-  const { values, sections } = readSection(both, settings, { title, holds: ["data", "group", "stage"] }, context);
+  const { values, sections } = readSection(both, settings, { title, at, holds: ["data", "group", "stage"] }, context);
   const named = (name: string): readonly ast.Setting[] => sections.filter((section) => section.name.name === name);
   const [data, second] = named("data");
   if (data !== undefined && second !== undefined)
@@ -146,7 +146,13 @@ function readRecipe({ item }: Declared, context: Context): WrittenRecipe {
       });
     seen.set(name, here);
     const own = section.settings ?? settings;
-    const read = readSection<typeof STAGE>(STAGE, own, { title: "a stage", holds: ["group"] }, context, values);
+    const read = readSection<typeof STAGE>(
+      STAGE,
+      own,
+      { title: "a stage", at: here, holds: ["group"] },
+      context,
+      values,
+    );
     return {
       name,
       at: here,

@@ -34,8 +34,8 @@ import {
 
 export interface Row<T> {
   readonly kind: Kind<T>;
-  /** The default, in the language. */
-  readonly otherwise: string;
+  /** The default, in the language; undefined: it must be given. */
+  readonly otherwise: string | undefined;
   readonly doc: string;
 }
 export type Table = Readonly<Record<string, Row<unknown>>>;
@@ -43,7 +43,7 @@ export type Table = Readonly<Record<string, Row<unknown>>>;
 /** A row for each value. */
 type Rows<V> = { readonly [K in keyof V]: Row<V[K]> };
 
-function row<T>(kind: Kind<T>, otherwise: string, doc: string): Row<T> {
+function row<T>(kind: Kind<T>, otherwise: string | undefined, doc: string): Row<T> {
   return { kind, otherwise, doc };
 }
 
@@ -100,7 +100,11 @@ export const STAGE: Rows<StageValues> = {
     "CrossEntropy",
     "a term, or a sum of terms with factors. `on=streams` is the mean over what each stream gives before it is fused; `weights` are those of the classes",
   ),
-  optimizer: row(optimizer, "SGD(lr=1e-2, momentum=0.9, weight_decay=5e-4)", "and its learning rate"),
+  optimizer: row(
+    optimizer,
+    "SGD(lr=1e-2, momentum=0.9, weight_decay=5e-4)",
+    "how parameters are updated, and how fast",
+  ),
   schedule: row(
     schedule,
     "Warmup(epochs=1) -> Cosine(to=0)",
@@ -192,18 +196,14 @@ export const STREAM: Rows<StreamValues> = {
 
 /** Inside a group `lr` and `weight_decay` are those of the stage. */
 export interface GroupValues {
-  readonly at: readonly WrittenPlace[] | undefined;
+  readonly at: readonly WrittenPlace[];
   readonly lr: number;
   readonly weight_decay: number;
   readonly frozen_until: number | "end";
 }
 
 export const GROUP: Rows<GroupValues> = {
-  at: row(
-    optional(places),
-    "none",
-    'the parameters below these positions, or whose paths fit a text such as `"*.bias"`',
-  ),
+  at: row(places, undefined, 'the parameters below these positions, or whose paths fit a text such as `"*.bias"`'),
   lr: row(number({ from: 0 }), "lr", "their learning rate"),
   weight_decay: row(number({ from: 0 }), "weight_decay", "their weight decay"),
   frozen_until: row(until, "epochs(0)", "not trained before this epoch of the stage, or `end`: not at all"),

@@ -8,14 +8,14 @@ import type { Setting, Settings } from "../../grammar/ast.ts";
 import { type DiagnosticParts, diagnostic } from "../../grammar/diagnostic.ts";
 import type { Span } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
-import { attempt, report, spanOf, textOf } from "../elaborate/failure.ts";
+import { attempt, failAt, report, silent, spanOf, textOf } from "../elaborate/failure.ts";
 import type { Context } from "../elaborate/values.ts";
 import { readDefault, type Slot } from "./kinds.ts";
 import { DATA, GROUP, RECIPE, type Row, STAGE, STREAM, type Table } from "./schema.ts";
 
 export interface Found<T> {
   readonly value: T;
-  /** The value; the section where it was not given. */
+  /** The value; the section's name where it was not given. */
   readonly at: Span;
   readonly given: boolean;
 }
@@ -26,6 +26,8 @@ export type Read<S extends Table> = { readonly [K in keyof S]: S[K] extends Row<
 export interface Section {
   /** In messages: "a recipe", "`data`". */
   readonly title: string;
+  /** Its name: where what it does not say is missing. */
+  readonly at: Span;
   readonly holds: readonly SectionName[];
 }
 
@@ -41,7 +43,7 @@ const TABLES: readonly { readonly where: string; readonly table: Table }[] = [
 
 /**
  * The settings of `table` in `settings`, and the sections among them. With `outer` a setting that is not given is as
- * outside.
+ * outside. One that must be given and is not leaves the section (E0403).
  */
 export function readSection<S extends Table>(
   table: S,
@@ -50,7 +52,7 @@ export function readSection<S extends Table>(
   context: Context,
   outer?: Read<S>,
 ): { readonly values: Read<S>; readonly sections: readonly Setting[] } {
-  const at = spanOf(context, settings);
+  const { at } = section;
   const given = new Map<string, Setting>();
   const sections: Setting[] = [];
   for (const item of settings.items) {
@@ -74,6 +76,13 @@ export function readSection<S extends Table>(
       return [name, { value: read.is, at: spanOf(context, value), given: true }] as const;
     const known = outer?.[name];
     if (known !== undefined) return [name, known] as const;
+    if (row.otherwise === undefined) {
+      if (value !== undefined) return silent();
+      return failAt(context, "E0403", `${section.title} needs \`${name}\``, at, {
+        label: "not given",
+        helps: [`\`${name}\` takes ${row.kind.what}`],
+      });
+    }
     // A default that needs what could not be read, `lr` of a group, stays silent as its cause was reported.
     const otherwise = readDefault(row.kind, row.otherwise, slot);
     return [name, { value: otherwise, at: value === undefined ? at : spanOf(context, value), given: false }] as const;

@@ -7,8 +7,9 @@
  */
 import type { Setting } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
-import { spanOf } from "../elaborate/failure.ts";
+import { attempt, spanOf } from "../elaborate/failure.ts";
 import type { Context, Local } from "../elaborate/values.ts";
+import type { GraphNode } from "../graph/graph.ts";
 import type { Model } from "../model.ts";
 import { showShape } from "../size.ts";
 import { classCount } from "./data.ts";
@@ -29,7 +30,6 @@ export interface WrittenStage {
 
 export interface Group {
   readonly label: string;
-  readonly at: Span;
   readonly values: Read<typeof GROUP>;
 }
 
@@ -40,7 +40,7 @@ export function readGroups(
   context: Context,
 ): readonly Group[] {
   const { rate, weightDecay } = values.optimizer.value;
-  return sections.map((section) => {
+  return sections.flatMap((section) => {
     const at = spanOf(context, section.name);
     const names = new Map<string, Local>([
       ["lr", { value: rate, at: values.optimizer.at }],
@@ -48,17 +48,8 @@ export function readGroups(
     ]);
     const inside: Context = { ...context, locals: { names, up: context.locals } };
     const settings = section.settings ?? { kind: "Settings", items: [], start: section.start, end: section.end };
-    const { values: read } = readSection(GROUP, settings, { title: "a group", holds: [] }, inside);
-    const label = section.label?.value ?? "";
-    if (
-      read.at.value === undefined &&
-      !settings.items.some((item) => item.kind === "Setting" && item.name.name === "at")
-    )
-      say(context, "E0703", "a group says which parameters it is about", at, {
-        label: "no `at`",
-        helps: ['`at = conv1..conv5`, or `at = "*.bias"`'],
-      });
-    return { label, at, values: read };
+    const read = attempt(() => readSection(GROUP, settings, { title: "a group", at, holds: [] }, inside).values);
+    return read === undefined ? [] : [{ label: section.label?.value ?? "", values: read }];
   });
 }
 
@@ -70,7 +61,7 @@ export function resolveStage(stage: WrittenStage, subject: Subject, context: Con
   return {
     name: stage.name,
     epochs: values.epochs.value,
-    loss: values.loss.value.map((term) => resolveTerm(term, subject, context)),
+    loss: values.loss.value.map((term) => resolveTerm(term, values.loss, subject, context)),
     optimizer,
     rate,
     weightDecay: trained.weightDecay ?? weightDecay,
@@ -88,8 +79,16 @@ export function resolveStage(stage: WrittenStage, subject: Subject, context: Con
 
 // ---------------------------------------------------------------------------------------------------------------- loss
 
-function resolveTerm({ use, ...term }: WrittenTerm, subject: Subject, context: Context): LossTerm {
+function resolveTerm(
+  { use, ...term }: WrittenTerm,
+  found: { readonly at: Span; readonly given: boolean },
+  subject: Subject,
+  context: Context,
+): LossTerm {
+  // Places within a default are places of no file.
+  const at = found.given ? spanOf(use.context, use.node) : found.at;
   if (term.on === "streams") checkStreamOutputs(spanOf(use.context, use.at("on")), subject, context);
+  else if (term.kind === "cross_entropy") checkScores(at, subject, context);
   const wanted = classCount(subject);
   const { classWeights } = term;
   if (typeof classWeights !== "string" && wanted !== undefined && classWeights.length !== wanted)
@@ -104,6 +103,31 @@ function resolveTerm({ use, ...term }: WrittenTerm, subject: Subject, context: C
       },
     );
   return term;
+}
+
+/** Cross-entropy takes two scores or more, before their softmax. */
+function checkScores(at: Span, { model, at: made, outputs }: Subject, context: Context): void {
+  if (outputs === 1)
+    say(context, "E0702", `cross-entropy compares classes, and \`${model.name}\` gives one number`, at, {
+      label: "always 0 for one class",
+      secondary: [{ span: made, text: "this model" }],
+      helps: ["`BinaryCrossEntropy`, or a network with `classes=2`"],
+    });
+  const [output] = model.graph.outputs;
+  if (output !== undefined && isProbability(output.node))
+    say(context, "W0702", `\`${model.name}\` gives probabilities, and cross-entropy takes scores`, at, {
+      label: "a softmax of a softmax hardly learns",
+      secondary: [{ span: made, text: "ends in a softmax" }],
+      helps: ["`fuse Average` joins scores", "`CrossEntropy(on=streams)` takes those of each stream"],
+    });
+}
+
+/** A softmax, or a mean of such. */
+function isProbability(node: GraphNode): boolean {
+  if (node.op === "softmax") return true;
+  if (node.op !== "binary" || node.attrs.fn === "pow") return false;
+  const parts = node.inputs.filter((input) => input.op !== "constant");
+  return parts.length > 0 && parts.every(isProbability);
 }
 
 /** What the streams give before they are fused must be scores as the output is. */
@@ -129,22 +153,24 @@ function checkStreamOutputs(at: Span, { model, at: made }: Subject, context: Con
 
 // ---------------------------------------------------------------------------------------------------------- parameters
 
-/** The norms of a model in the order of execution: path of the layer, and whether statistics belong to it. */
+/** A norm: path of the layer, paths of its weight and bias, and whether it has running statistics. */
 interface Norm {
   readonly path: string;
   readonly parameters: readonly string[];
   readonly batch: boolean;
 }
 
-function normsOf({ graph }: Model): readonly Norm[] {
+/** The norms of a model in the order of its parameters. */
+function normsOf({ graph, parameters }: Model): readonly Norm[] {
   const norms = new Map<string, Norm>();
   for (const node of graph.nodes) {
     if (node.op !== "batch_norm" && node.op !== "layer_norm") continue;
-    const parameters = node.inputs.slice(1, 3).flatMap((input) => (input.op === "param" ? [input.attrs.path] : []));
-    const path = parameters[0]?.replace(/\.[^.]+$/, "");
-    if (path !== undefined) norms.set(path, { path, parameters, batch: node.op === "batch_norm" });
+    const own = node.inputs.slice(1, 3).flatMap((input) => (input.op === "param" ? [input.attrs.path] : []));
+    const [first] = own;
+    if (first === undefined) continue;
+    norms.set(first, { path: first.replace(/\.[^.]+$/, ""), parameters: own, batch: node.op === "batch_norm" });
   }
-  return [...norms.values()];
+  return parameters.flatMap(({ path }) => norms.get(path) ?? []);
 }
 
 interface Rules {
@@ -170,7 +196,7 @@ function rulesOf(stage: WrittenStage, subject: Subject, context: Context): Rules
   );
   for (const { label, values: group } of stage.groups) {
     const who = label === "" ? "this group" : `the group \`${label}\``;
-    for (const path of parametersAt(group.at.value ?? [], model, who, reports)) {
+    for (const path of parametersAt(group.at.value, model, who, reports)) {
       const rule = rules.get(path);
       if (rule === undefined) continue;
       if (group.lr.given) rule.rate = group.lr.value;

@@ -211,6 +211,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
         .argument("<file>", "a .net file, or - for standard input")
         .addOption(new Option("--stage <name>", "what to show").choices(STAGES).default("shapes"))
         .addOption(new Option("--at <position>", "only this position and what lies inside it"))
+        .addOption(new Option("--recipe <name>", "for recipe: which one (default: the last that is for the model)"))
         .addOption(
           new Option("--target <name>", "for loop, plan and wgsl")
             .choices(["webgpu-default", "this-device", "wasm"])

@@ -46,7 +46,7 @@ describe.concurrent("a wrong command line", () => {
     ],
     [
       ["inspect", "m.net", "--stage", "nonsense"],
-      "error: `--stage <name>` cannot be `nonsense`: choose from shapes, positions, cost, graph, loop, plan, wgsl\n  help: `netc inspect --help` shows what there is",
+      "error: `--stage <name>` cannot be `nonsense`: choose from shapes, positions, cost, recipe, graph, loop, plan, wgsl\n  help: `netc inspect --help` shows what there is",
     ],
     [
       ["inspect", "m.net", "--batch", "0"],

@@ -45,12 +45,18 @@ const CASES: readonly Case[] = [
   ["E0703", set("  evaluate = views(crops=5)")],
   ["E0703", data("    balance = inverse")],
   ["E0703", set("  stage { epochs = 3 }")],
-  ["E0703", set('  group "low" { lr = 0.1 * lr }')],
+  ["E0403", set('  group "low" { lr = 0.1 * lr }')],
   // ---- labels and classes
   ["E0702", `${MODEL}recipe Train for Net { data = Clips("clips", labels=["calm", "cry"]) }`],
   ["E0702", set("  loss = CrossEntropy(weights=[1, 2, 3])")],
   ["E0702", set('  metrics = [auc("sever")]')],
   ["E0702", set('  metrics = [confusion(["calm", "pain"])]')],
+  ["E0702", 'model One = VGG16(classes=1)\nrecipe Train for One { data = Clips("clips") }'],
+  ["E0702", 'model One = VGG16(classes=1)\nrecipe Train for One { data = Clips("clips"); loss = CrossEntropy }'],
+  [
+    "W0702",
+    'model Soft = VGG16(classes=4) ×2 over a: RGB, b: Flow fuse SoftmaxAverage\nrecipe Train for Soft { data = Clips("clips"); loss = CrossEntropy }',
+  ],
   // ---- contradictions
   ["E0704", set("  seed = 1\n  seed = 2")],
   ["E0704", set("  optimizer = SGD(lr=1e-3, nesterov=true)")],

@@ -15,7 +15,7 @@ block Tiny(classes: int)(x: [N, C, H, W]) -> [N, classes] =
 model Net = Tiny(classes=4) ×2 over spatial: f32[N, 3, 64, 64], temporal: f32[N, 20, 64, 64] with STIA at conv2
 `;
 
-export const CLIPS = 'data { source = Clips("clips", labels=LABELS) }';
+const CLIPS = 'data { source = Clips("clips", labels=LABELS) }';
 
 /** A recipe with these settings, for `Net`. */
 export function elaborateSettings(settings: string, options: RecipeOptions = {}): RecipeElaboration {
