@@ -34,11 +34,11 @@ export interface FlowOptions {
  * the time of one pair on one core of a 2026 server:
  *
  *     warps x iterations   smooth   disc   fast     ms
- *     1 x 15                0.043  0.080  0.859     37
- *     2 x 10                0.038  0.066  0.138     54
- *     2 x 15                0.032  0.058  0.055     75
- *     3 x 20                0.031  0.050  0.064    190
- *     5 x 30 (OpenCV's)     0.041  0.045  0.077    345
+ *     1 x 15                0.043  0.080  0.859     13
+ *     2 x 10                0.038  0.066  0.138     22
+ *     2 x 15                0.032  0.058  0.055     24
+ *     3 x 20                0.031  0.050  0.064     39
+ *     5 x 30 (OpenCV's)     0.041  0.045  0.077     76
  *
  * A step of the flow image's bytes is 0.157 px, so nothing beyond 2 x 15 would reach the network.
  */
