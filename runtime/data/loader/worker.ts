@@ -31,8 +31,6 @@ export interface ThreadData {
   readonly cache: CacheOptions | undefined;
   /** Bytes of windows that stay in memory. */
   readonly memory: number;
-  /** Lower than the threads that compute, where the system lets a thread have a priority of its own. */
-  readonly polite: boolean;
 }
 
 /** Frames that the main thread has read, by number of the clip. */
@@ -298,14 +296,11 @@ export const threadProgram: string = `
 const { parentPort, workerData, threadId } = require("node:worker_threads");
 const fs = require("node:fs");
 const { crc32 } = require("node:zlib");
-const { setPriority } = require("node:os");
 ${tvl1Program}
 ${sampleProgram}
 ${decodeWindowsProgram}
 ${[createCache, readStrip, buildEntry, createFiller, dataThread].join("\n")}
 const start = (av) => {
-  // On Linux 0 is the calling thread; elsewhere it would be the whole process.
-  if (workerData.polite && process.platform === "linux") try { setPriority(0, 10); } catch {}
   dataThread(
     { tvl1, resizeWhole, greyOf, flowByte, normaliser, decodeWindows, createCache, readStrip, buildEntry, createFiller },
     { fs, join: require("node:path").join, crc32, unique: process.pid + "-" + threadId },
