@@ -340,7 +340,7 @@ const MOVEMENTS: readonly Case[] = [
     name: "dropout",
     make: (net, leaf) =>
       net.permute(
-        net.add("dropout", [net.unary("sin", leaf("x", [3, 4, 5])), net.input(COUNTERS, [3])], { p: 0.4, path: "d" }),
+        net.add("dropout", [net.unary("tanh", leaf("x", [3, 4, 5])), net.input(COUNTERS, [3])], { p: 0.4, path: "d" }),
         [2, 0, 1],
       ),
   },

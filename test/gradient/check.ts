@@ -103,9 +103,12 @@ function leafValues(node: GraphNode, values: Values): { readonly name: string; r
   return { name, data };
 }
 
+/** More leaves than this move together in `checkDirections`: networks have many, and each was sampled already. */
+const ALONE = 8;
+
 /**
- * Gradients that the oracle computed against central differences of losses that it computed: of each leaf, along a random
- * direction with a part in every element, so that no element goes unseen.
+ * Gradients that the oracle computed against central differences of losses that it computed, along random directions
+ * with a part in every element, so that no element goes unseen: of each leaf, or in networks of all leaves at once.
  */
 function checkDirections(
   graph: Graph,
@@ -116,21 +119,31 @@ function checkDirections(
   const forward = lowerGraph(graph, PLAIN);
   const loss = (): number => interpret(forward, values.inputs, values.params).get("loss")?.[0] ?? Number.NaN;
   const next = random(3);
-  for (const leaf of leaves) {
-    const { name, data } = leafValues(leaf, values);
-    const got = gradients.get(`gradient.${name}`) ?? new Float64Array(data.length);
-    const start = data.slice();
-    const direction = data.map(() => (next() < 0 ? -1 : 1) / Math.sqrt(data.length));
+  const groups = leaves.length > ALONE ? [leaves, leaves] : leaves.map((leaf) => [leaf]);
+  for (const group of groups) {
+    const moved = group.map((leaf) => {
+      const { name, data } = leafValues(leaf, values);
+      const direction = data.map(() => (next() < 0 ? -1 : 1) / Math.sqrt(data.length));
+      return { name, data, start: data.slice(), direction, got: gradients.get(`gradient.${name}`) };
+    });
     const along = (h: number): number => {
-      data.set(start.map((value, i) => value + h * (direction[i] ?? 0)));
+      for (const { data, start, direction } of moved) data.set(start.map((x, i) => x + h * (direction[i] ?? 0)));
       return loss();
     };
     const h = 1e-5;
     const numeric = (along(h) - along(-h)) / (2 * h);
-    data.set(start);
-    const exact = got.reduce((sum, value, i) => sum + value * (direction[i] ?? 0), 0);
-    const scale = Math.max(1e-3, Math.hypot(...got) / Math.sqrt(data.length), Math.abs(numeric));
-    expect(Math.abs(exact - numeric) / scale, `d loss along ${name}: ${exact}, not ${numeric}`).toBeLessThan(1e-6);
+    along(0);
+    let exact = 0;
+    let square = 0;
+    for (const { direction, got } of moved) {
+      got?.forEach((g, i) => {
+        exact += g * (direction[i] ?? 0);
+        square += (g * (direction[i] ?? 0)) ** 2;
+      });
+    }
+    const scale = Math.max(1e-3, Math.sqrt(square), Math.abs(numeric));
+    const names = moved.map(({ name }) => name).join(", ");
+    expect(Math.abs(exact - numeric) / scale, `d loss along ${names}: ${exact}, not ${numeric}`).toBeLessThan(1e-6);
   }
 }
 

@@ -43,6 +43,11 @@ export function openGraph(graph: Graph, device: Device): Promise<Runner> {
   return device === "wasm" ? openWasm(program) : openWebGPU(program, softwareGPU());
 }
 
+/** Loads the parameters, rounded to f32. */
+export async function loadOn(runner: Runner, { params }: Values): Promise<void> {
+  await runner.load(weightsFrom(new Map([...params].map(([path, data]) => [path, Float32Array.from(data)]))));
+}
+
 /** All outputs of one run by name, from inputs that are rounded to f32 on their way in. Parameters are loaded before. */
 export async function runOn(
   runner: Runner,
@@ -91,7 +96,7 @@ export async function checkOn(
 ): Promise<void> {
   const runner = await openGraph(graph, device);
   try {
-    await runner.load(weightsFrom(new Map([...values.params].map(([path, x]) => [path, Float32Array.from(x)]))));
+    await loadOn(runner, values);
     const got = await runOn(runner, values.inputs);
     const largest = Math.max(...[...wanted.values()].map(greatest));
     const faults = [...wanted].flatMap(([name, want]) => {

@@ -5,7 +5,7 @@ import type { GraphNode } from "../../compiler/graph/graph.ts";
 import { OPS } from "../../compiler/graph/ops.ts";
 import { BINARY, COMPARE, UNARY } from "../../compiler/scalar.ts";
 import { Net } from "../loop/nets.ts";
-import { CASES, type Case, CONVOLUTIONS, convolution, GROUPS, graphOf, valuesOf, wantedOf } from "./cases.ts";
+import { CASES, type Case, CONVOLUTIONS, COUNTERS, convolution, GROUPS, graphOf, valuesOf, wantedOf } from "./cases.ts";
 import { checkGradients, checkLoops, evaluated, gradientOf, leavesOf, outputNamed } from "./check.ts";
 
 function check(c: Case, sampled?: number): ReturnType<typeof checkGradients> {

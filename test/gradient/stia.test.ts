@@ -8,7 +8,7 @@ import type { Model } from "../../compiler/model.ts";
 import { modelOf } from "../tools/nets.ts";
 import { argumentsOf, LEGAL, type Options } from "../tools/stia.ts";
 import { checkGradients, evaluated, gradientOf, leavesOf, type Values } from "./check.ts";
-import { checkOn, oracleOf } from "./devices.ts";
+import { checkOn, loadOn, openGraph, oracleOf, runOn } from "./devices.ts";
 import { namedValuesOf, trained } from "./trained.ts";
 
 const MAP = "f32[2, 8, 4, 5]";
@@ -20,7 +20,7 @@ function unit(args: string): Model {
 
 /** Several units, each between the same two maps: kernels that they share are compiled once. */
 function units(all: readonly string[]): Model {
-  const lines = all.map((args, i) => `  s${i}, t${i} = (spatial, temporal) -> STIA(${args}) @u${i}`);
+  const lines = all.map((args, i) => `  s${i}, t${i} = (spatial, temporal) -> STIA(${args}) @unit${i}`);
   const names = all.flatMap((_, i) => [`s${i}`, `t${i}`]);
   return modelOf(`model M(spatial: ${MAP}, temporal: ${MAP}) -> (${names.map(() => MAP).join(", ")}) {
 ${lines.join("\n")}
@@ -47,7 +47,7 @@ describe("with open gates, against central differences", () => {
 });
 
 /** As many units as one program is made of. */
-const TOGETHER = 6;
+const TOGETHER = 11;
 const BUNDLES = Array.from({ length: Math.ceil(LEGAL.length / TOGETHER) }, (_, i) =>
   LEGAL.slice(i * TOGETHER, (i + 1) * TOGETHER).map(([args]) => args),
 );
@@ -87,7 +87,7 @@ function gradientsOf(
   const whole = gradientOf(graph, leavesOf(graph));
   return [evaluated(whole, values), oracleOf(whole, values)].map(
     (gradients) => (name) =>
-      (gradients.get(`gradient.${name}`) ?? [0]).reduce((most, x) => Math.max(most, Math.abs(x)), 0),
+      (gradients.get(`gradient.${name}`) ?? new Float64Array()).reduce((most, x) => Math.max(most, Math.abs(x)), 0),
   );
 }
 
@@ -130,7 +130,29 @@ describe("behind a closed gate", () => {
       }
     },
   );
-  it("exactly so on WASM too, and gradients do cross once it is open", async () => {
+  it.each(["wasm", "webgpu"] as const)("exactly so on %s", async (device) => {
+    const model = unit('pool="conv-pool"');
+    const [spatial = ""] = outputsOf(model);
+    const graph = trained(model, [spatial]);
+    const values = namedValuesOf(model, graph);
+    for (const [path, data] of values.params) if (GATES.bn0.test(path)) data.fill(0);
+    const runner = await openGraph(gradientOf(graph), device);
+    try {
+      await loadOn(runner, values);
+      const alive = [...(await runOn(runner, values.inputs))]
+        .filter(([name, data]) => name.startsWith("gradient.") && data.some((x) => x !== 0))
+        .map(([name]) => name);
+      expect(alive.sort()).toEqual([
+        "gradient.spatial",
+        "gradient.stia.to_spatial.bn.bias",
+        "gradient.stia.to_spatial.bn.weight",
+        `gradient.target.${spatial}`,
+      ]);
+    } finally {
+      runner.dispose();
+    }
+  });
+  it("once it is open, gradients do cross", () => {
     const model = unit('pool="conv-pool"');
     const [spatial = ""] = outputsOf(model);
     for (const greatest of gradientsOf(model, undefined, [spatial])) expect(greatest("temporal")).toBeGreaterThan(1e-6);
@@ -144,7 +166,7 @@ describe("biases", () => {
     // Softmax takes φ's away, batch norm those of g and of the output.
     ['pool="conv-pool"', ["phi", "g", "out"], ["theta"]],
     ["scale=true", ["phi", "g", "out"], ["theta"]],
-    // The mean over places sums to 1 only by accident: φ's lives, and g's, which no longer adds the same everywhere.
+    // Weights that do not sum to 1 let φ's bias through, and g's adds something else at every place.
     ['pair="dot"', ["out"], ["theta", "phi", "g"]],
     // Without batch norm nothing takes the biases of g and of the output away.
     ['gate="scalar0"', ["phi"], ["theta", "g", "out"]],
