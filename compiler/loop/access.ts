@@ -14,9 +14,16 @@ export function axisSizes(kernel: Kernel): readonly number[] {
   return kernel.axes.map((axis) => axis.size);
 }
 
+const knownOutputs = new WeakMap<readonly Store[], readonly number[]>();
+
 /** Axes that a store mentions, ascending; the loops around one finished value. */
-export function outputAxes(kernel: Kernel): readonly number[] {
-  return union(kernel.stores.flatMap((store) => store.index.map(axesOf)));
+export function outputAxes({ stores }: Kernel): readonly number[] {
+  let axes = knownOutputs.get(stores);
+  if (axes === undefined) {
+    axes = union(stores.flatMap((store) => store.index.map(axesOf)));
+    knownOutputs.set(stores, axes);
+  }
+  return axes;
 }
 
 /** Axes that no store mentions, ascending. */

@@ -122,6 +122,8 @@ export function isLinear(e: Affine): boolean {
 
 /** The axes that occur in `e`, also inside divisions, ascending. */
 export function axesOf(e: Affine): readonly number[] {
+  // A linear expression in normal form has its axes in order already.
+  if (isLinear(e)) return e.terms.flatMap(({ atom }) => (atom.kind === "axis" ? [atom.axis] : []));
   const found = new Set<number>();
   const visit = (part: Affine): void => {
     for (const { atom } of part.terms) {

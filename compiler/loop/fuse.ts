@@ -8,11 +8,11 @@
  */
 
 import { DRAW_COST } from "../random.ts";
-import type { Scalar } from "../scalar.ts";
-import { BINARY, evaluateScalar, rewriteScalar, UNARY, visitScalar } from "../scalar.ts";
+import type { Leaves, Scalar } from "../scalar.ts";
+import { BINARY, evaluateScalar, rewriteScalars, UNARY, visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
 import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
-import { addLoad, affineScalar, canonical, redraw } from "./build.ts";
+import { addLoad, affineScalar, canonical, redraw, withScalars } from "./build.ts";
 import { classify } from "./contraction.ts";
 import { KernelList } from "./kernel-list.ts";
 import { elementBytes, elementCount, product } from "./layout.ts";
@@ -186,10 +186,9 @@ function intoStores(
     if (store !== undefined) return store.value;
     return { kind: "load", index: addLoad(loads, substituteLoad(load, replacements, sizes)) };
   });
-  const stores = consumer.stores.map((store) => ({
+  const stores = withScalars(consumer, inlining(moved, replacements, sizes)).stores.map((store) => ({
     ...store,
     index: store.index.map((part) => substitute(part, replacements, sizes)),
-    value: inlined(store.value, moved, replacements, sizes),
   }));
   const fused: Kernel = {
     ...producer,
@@ -315,15 +314,13 @@ function inlineProducer(
       const guarded = load.guards.length === 0 ? moved : { ...moved, guards: load.guards, otherwise };
       return { kind: "load", index: addLoad(loads, guarded) };
     });
-    values.push(inlined(store.value, inner, axes, sizes));
+    values.push(...rewriteScalars([store.value], inlining(inner, axes, sizes)));
   }
   const same = reader.axes.map((_, a) => axis(a));
   const fused: Kernel = {
-    ...reader,
+    ...withScalars(reader, inlining(values, same, sizes)),
     name: `${producer.name}+${reader.name.split(".").at(-1)}`,
     loads,
-    body: reader.body.map((value) => inlined(value, values, same, sizes)),
-    stores: reader.stores.map((s) => ({ ...s, value: inlined(s.value, values, same, sizes) })),
     layers: [...new Set([...producer.layers, ...reader.layers])],
   };
   if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
@@ -422,9 +419,9 @@ function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly num
   return { ...load, index: load.index.map((part) => substitute(part, axes, sizes)), guards };
 }
 
-/** `value` with its loads replaced, and its axes by expressions in axes of these sizes. */
-function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[], sizes: readonly number[]): Scalar {
-  return rewriteScalar(value, {
+/** Loads become these values, and axes expressions in axes of these sizes. */
+function inlining(loads: readonly Scalar[], axes: readonly Affine[], sizes: readonly number[]): Leaves<Scalar> {
+  return {
     load: (i) => {
       const load = loads[i];
       if (load === undefined) throw new Error(`internal: no load ${i} to inline`);
@@ -433,5 +430,5 @@ function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[
     state: (i) => ({ kind: "state", index: i }),
     axis: (i) => affineScalar(axes[i] ?? constant(0)),
     random: (draw, counters) => redraw(draw, counters, axes, sizes),
-  });
+  };
 }
