@@ -123,7 +123,9 @@ export function isLinear(e: Affine): boolean {
 /** The axes that occur in `e`, also inside divisions, ascending. */
 export function axesOf(e: Affine): readonly number[] {
   // A linear expression in normal form has its axes in order already.
-  if (isLinear(e)) return e.terms.flatMap(({ atom }) => (atom.kind === "axis" ? [atom.axis] : []));
+  const plain: number[] = [];
+  for (const { atom } of e.terms) if (atom.kind === "axis") plain.push(atom.axis);
+  if (plain.length === e.terms.length) return plain;
   const found = new Set<number>();
   const visit = (part: Affine): void => {
     for (const { atom } of part.terms) {
@@ -135,12 +137,16 @@ export function axesOf(e: Affine): readonly number[] {
   return [...found].sort((a, b) => a - b);
 }
 
+function mentions(e: Affine, index: number): boolean {
+  return e.terms.some(({ atom }) => (atom.kind === "axis" ? atom.axis === index : mentions(atom.of, index)));
+}
+
 /** `e`'s change when the axis grows by one; undefined if the axis occurs inside a division or remainder. */
 export function strideOf(e: Affine, index: number): number | undefined {
   let stride = 0;
   for (const { coefficient, atom } of e.terms) {
     if (atom.kind !== "axis") {
-      if (axesOf(atom.of).includes(index)) return undefined;
+      if (mentions(atom.of, index)) return undefined;
     } else if (atom.axis === index) stride = coefficient;
   }
   return stride;

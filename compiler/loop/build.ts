@@ -241,12 +241,15 @@ function dropIdleAxes(kernel: Kernel): Kernel {
 function withoutReduction(kernel: Kernel): Kernel {
   const [value] = kernel.body;
   if (value === undefined) throw new Error(`internal: ${kernel.name} reduces nothing`);
-  const stored = withScalars({ ...kernel, body: [] }, {
-    load: (index) => ({ kind: "load", index }),
-    state: () => value,
-    axis: (at) => ({ kind: "axis", axis: at }),
-    random: (draw, counters) => ({ ...draw, counters }),
-  });
+  const stored = withScalars(
+    { ...kernel, body: [] },
+    {
+      load: (index) => ({ kind: "load", index }),
+      state: () => value,
+      axis: (at) => ({ kind: "axis", axis: at }),
+      random: (draw, counters) => ({ ...draw, counters }),
+    },
+  );
   return { ...stored, reduce: undefined };
 }
 
