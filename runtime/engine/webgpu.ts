@@ -5,7 +5,7 @@
  * encodes the steps into one compute pass and submits it once. Limits are those of the program's target record and no
  * more, so that a program that runs here runs on every device of that record.
  */
-import type { Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
+import type { Allocation, Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
 import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 
@@ -71,13 +71,25 @@ export async function openWebGPU(
   }
 }
 
+function createBuffer(device: GPUDevice, { label, bytes }: Allocation): GPUBuffer {
+  return device.createBuffer({
+    label,
+    // Kernels may read a buffer as vec4s.
+    size: Math.max(16, Math.ceil(bytes / 16) * 16),
+    usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
+  });
+}
+
 class WebGPURunner implements Runner {
   readonly program: Program;
   readonly device: string;
   readonly #device: GPUDevice;
   readonly #buffers: GPUBuffer[];
   readonly #run: readonly PreparedStep[];
-  readonly #loadSteps: ReadonlyMap<Step, PreparedStep>;
+  /** Binds a step to the buffers as they are now. */
+  readonly #prepare: (step: Step) => PreparedStep;
+  /** True while the buffers that only loading needs are not there. */
+  #released = false;
   #lost: string | undefined;
   #failure: string | undefined;
   #disposed = false;
@@ -88,14 +100,14 @@ class WebGPURunner implements Runner {
     name: string,
     buffers: GPUBuffer[],
     run: readonly PreparedStep[],
-    loadSteps: ReadonlyMap<Step, PreparedStep>,
+    prepare: (step: Step) => PreparedStep,
   ) {
     this.program = program;
     this.device = name;
     this.#device = device;
     this.#buffers = buffers;
     this.#run = run;
-    this.#loadSteps = loadSteps;
+    this.#prepare = prepare;
     void device.lost.then((reason) => {
       if (!this.#disposed) this.#lost = reason.message || reason.reason;
     });
@@ -106,14 +118,7 @@ class WebGPURunner implements Runner {
 
   static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
     device.pushErrorScope("out-of-memory");
-    const buffers = program.allocations.map((allocation) =>
-      device.createBuffer({
-        label: allocation.label,
-        // Kernels may read a buffer as vec4s.
-        size: Math.max(16, Math.ceil(allocation.bytes / 16) * 16),
-        usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
-      }),
-    );
+    const buffers = program.allocations.map((allocation) => createBuffer(device, allocation));
     const shortage = await device.popErrorScope();
     if (shortage !== null) {
       const need = program.allocations.reduce((sum, allocation) => sum + allocation.bytes, 0);
@@ -163,12 +168,14 @@ class WebGPURunner implements Runner {
         workgroups: step.workgroups,
       };
     };
-    const loadSteps = new Map<Step, PreparedStep>();
-    for (const item of program.load) if (item.kind === "step") loadSteps.set(item.step, prepare(item.step));
-    return new WebGPURunner(program, device, name, buffers, program.run.map(prepare), loadSteps);
+    return new WebGPURunner(program, device, name, buffers, program.run.map(prepare), prepare);
   }
 
   async load(weights: WeightSource, onProgress?: (done: number, total: number) => void): Promise<void> {
+    if (this.#released)
+      for (const [index, allocation] of this.program.allocations.entries())
+        if (allocation.lifetime === "load") this.#buffers[index] = createBuffer(this.#device, allocation);
+    this.#released = false;
     let queued = 0;
     let staging = new Float32Array(0);
     for (const [done, item] of this.program.load.entries()) {
@@ -180,10 +187,7 @@ class WebGPURunner implements Runner {
         await weights(upload, view);
         this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, new Float32Array(toMemory(upload, view)));
         queued += view.byteLength;
-      } else {
-        const step = this.#loadSteps.get(item.step);
-        if (step !== undefined) this.#submit([step]);
-      }
+      } else this.#submit([this.#prepare(item.step)]);
       // Queued uploads are copies in the driver's memory: without a wait, all weights would be there twice.
       if (queued > UPLOAD_WINDOW) {
         await this.#device.queue.onSubmittedWorkDone();
@@ -194,6 +198,7 @@ class WebGPURunner implements Runner {
     await this.#finish();
     for (const [index, allocation] of this.program.allocations.entries())
       if (allocation.lifetime === "load") this.#buffers[index]?.destroy();
+    this.#released = true;
   }
 
   write(input: string, data: Float32Array): void {
