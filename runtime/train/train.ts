@@ -512,12 +512,10 @@ class Training {
   async #notFinite(trainer: Trainer, loss: number): Promise<RunError> {
     const { run, recipe } = this.#job;
     const at = this.#at;
-    const layer = await trainer.firstNotFinite();
     const what = Number.isFinite(loss)
       ? "the gradients are not finite"
       : `the loss is ${Number.isNaN(loss) ? "not a number" : "infinite"}`;
-    const where =
-      layer === undefined ? "" : layer === "" ? ", first where the loss is computed" : `, first in \`${layer}\``;
+    const where = placeOf(await trainer.firstNotFinite());
     const stage = recipe.stages.length > 1 ? ` of stage ${at.stage + 1}` : "";
     const saved = join(run.path, "checkpoints", checkpointName(this.#savedStep));
     return new RunError("wrong", `${what} in update ${at.step + 1} (epoch ${at.epoch + 1}${stage})${where}`, [
@@ -526,4 +524,12 @@ class Training {
       `\`netc train MODEL.net --resume ${run.path} --allow-changes\` goes on from that checkpoint with the recipe changed`,
     ]);
   }
+}
+
+/** Where numbers first were not finite, as the end of a sentence. */
+function placeOf(layers: readonly string[] | undefined): string {
+  if (layers === undefined) return "";
+  const [first, ...others] = layers.map((name) => `\`${name}\``);
+  if (first === undefined) return ", first where the loss is computed";
+  return `, first in ${first}${others.length > 0 ? ` (computed together with ${others.join(", ")})` : ""}`;
 }

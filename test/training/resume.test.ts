@@ -3,8 +3,8 @@
  * moments and averages, the same metrics. The recipe has everything that a checkpoint must remember (runs.ts).
  */
 import { beforeAll, describe, expect, test } from "vitest";
-import type { MetricLine } from "../../runtime/train/records.ts";
 import { openWebGPU } from "../../runtime/engine/webgpu.ts";
+import type { MetricLine } from "../../runtime/train/records.ts";
 import { softwareGPU } from "../tools/nets.ts";
 import { SOFTWARE } from "../tools/webgpu.ts";
 import { EVERYTHING, ground, metricsOf, type Setting, stateOf, trainIn } from "./runs.ts";

@@ -147,7 +147,11 @@ export function freshValues({ model, seed }: Pick<Experiment, "model" | "seed">)
     const { init, node } = parameter;
     const shape = node.shape.map(Number);
     const values = new Float32Array(shape.reduce((product, size) => product * size, 1));
-    initialise({ path, shape, dtype: node.dtype, init, rows: undefined, order: undefined, allocation: 0 }, seed, values);
+    initialise(
+      { path, shape, dtype: node.dtype, init, rows: undefined, order: undefined, allocation: 0 },
+      seed,
+      values,
+    );
     return values;
   };
 }
@@ -182,15 +186,19 @@ export async function trainIn(
         folder,
         record: recordOf(
           experiment,
-          { ...request, entry: { source: { path: "", text: "" }, resolve: () => undefined }, folder: setting.set, seed },
+          {
+            ...request,
+            entry: { source: { path: "", text: "" }, resolve: () => undefined },
+            folder: setting.set,
+            seed,
+          },
           { netc: "test", device: "wasm", command: [] },
         ),
         sources: experiment.sources,
         manifest: experiment.manifestText,
       });
   const checkpoint = going ? await loadCheckpoint(folder) : undefined;
-  if (checkpoint !== undefined)
-    run.cut({ step: checkpoint.record.step, metricsBytes: checkpoint.record.metricsBytes });
+  if (checkpoint !== undefined) run.cut({ step: checkpoint.record.step, metricsBytes: checkpoint.record.metricsBytes });
   const events = openEventFile(folder);
   const notes: string[] = [];
   let steps = 0;

@@ -8,7 +8,7 @@ import { ClipError, openPool } from "../../data/loader/pool.ts";
 import { EngineError } from "../../engine/runner.ts";
 import { REPLICATES } from "../../metrics/intervals.ts";
 import { compareLayouts, deviceChange, refuseChanges, whatChanged } from "../../train/changes.ts";
-import { type LoadedCheckpoint, loadCheckpoint, type RunFacts } from "../../train/checkpoint.ts";
+import { type LoadedCheckpoint, listCheckpoints, loadCheckpoint, type RunFacts } from "../../train/checkpoint.ts";
 import { RunError } from "../../train/fault.ts";
 import { onInterrupt, parseDuration } from "../../train/interruption.ts";
 import { openProgress, type Progress } from "../../train/progress.ts";
@@ -114,6 +114,18 @@ function checkChanges(
       "`--allow-changes` goes on from the checkpoint all the same",
     ]);
   return changes;
+}
+
+/** True for a run that was killed in the moment between the making of its folder and its first checkpoint. */
+async function isBeforeFirstCheckpoint({ path, record }: RunFolder): Promise<boolean> {
+  const { checkpoints, skipped } = await listCheckpoints(path);
+  if (checkpoints.length > 0 || skipped.length > 0) return false;
+  if (!record.command.some((word) => word.startsWith("--weights"))) return true;
+  throw new CommandError(
+    EXIT.wrong,
+    `\`${path}\` was ended before it had read the weights it was to start from: it has no checkpoint`,
+    ["nothing is lost: remove the folder, and give the first command again"],
+  );
 }
 
 /** Parameters where a run starts. */
@@ -228,7 +240,10 @@ async function trainRun(
       command: process.argv.slice(2),
     });
     const notes: string[] = [...experiment.sides.notes];
-    if (resumed !== undefined) {
+    if (resumed !== undefined && (await isBeforeFirstCheckpoint(resumed))) {
+      resumed.cut({ step: 0, metricsBytes: 0 });
+      notes.push("it was ended before its first checkpoint, and begins anew");
+    } else if (resumed !== undefined) {
       checkpoint = await loadCheckpoint(resumed.path);
       for (const { folder, reason } of checkpoint.skipped) notes.push(`passed over \`${folder}\`: ${reason}`);
       const changes = checkChanges(resumed, checkpoint, experiment, facts, options.allowChanges === true);
