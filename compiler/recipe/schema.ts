@@ -98,7 +98,7 @@ export const STAGE: Rows<StageValues> = {
   loss: row(
     loss,
     "CrossEntropy",
-    "a term, or a sum of terms with factors. `on=streams` is the mean over what each stream gives before it is fused; `weights` are those of the classes",
+    "a term, or a sum of terms with factors. `on=streams` is one loss for what each stream gives before they are fused, added; `weights` are those of the classes",
   ),
   optimizer: row(
     optimizer,

@@ -228,7 +228,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
         program
           .command("predict")
           .description("run a model on a video: its frames and their optical flow")
-          .argument("<model>", "a .net file, - for standard input, or the folder of a compiled program")
+          .argument("<model>", "a .net file, - for standard input, a run folder, or the folder of a compiled program")
           .argument("<clip>", "a video file, or a folder of img_%05d.jpg with flow_x_%05d.jpg and flow_y_%05d.jpg")
           .option("--model <name>", "which model of the file")
           .addOption(

@@ -227,14 +227,14 @@ type FlowRun = (
   step: number,
 ) => void;
 
-type Solve = (u: Float32Array, v: Float32Array, gx: Float32Array, gy: Float32Array, rho: Float32Array) => void;
+export type Solve = (u: Float32Array, v: Float32Array, gx: Float32Array, gy: Float32Array, rho: Float32Array) => void;
 
 /**
  * The convex problem at one level of the pyramid: `options.iterations` times a threshold on the linearised difference
  * (u, v change in place), then a step of the dual fields, which are zero at first and kept from call to call. The work is
  * done by flow-kernel.ts, in planes with a column of zeros beside the picture and zeros above it.
  */
-function openSolver(width: number, height: number, options: FlowOptions): Solve {
+export function openSolver(width: number, height: number, options: FlowOptions): Solve {
   const stride = (width + 4) & ~3; // floats a row, at least one of them beside the picture
   const guard = stride + 8;
   const which = flowKernels.findIndex(({ pitch }) => (2 * guard + stride * height) * 4 <= pitch);

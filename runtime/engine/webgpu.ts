@@ -71,25 +71,40 @@ export async function openWebGPU(
   }
 }
 
-function createBuffer(device: GPUDevice, { label, bytes }: Allocation): GPUBuffer {
-  return device.createBuffer({
-    label,
-    // Kernels may read a buffer as vec4s.
-    size: Math.max(16, Math.ceil(bytes / 16) * 16),
-    usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
-  });
+/** Buffers for the allocations of a lifetime; undefined for the others. @throws EngineError `limit` */
+async function createBuffers(
+  program: Program,
+  device: GPUDevice,
+  lifetime: Allocation["lifetime"],
+): Promise<(GPUBuffer | undefined)[]> {
+  device.pushErrorScope("out-of-memory");
+  const buffers = program.allocations.map((allocation) =>
+    allocation.lifetime === lifetime
+      ? device.createBuffer({
+          label: allocation.label,
+          // Kernels may read a buffer as vec4s.
+          size: Math.max(16, Math.ceil(allocation.bytes / 16) * 16),
+          usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
+        })
+      : undefined,
+  );
+  const shortage = await device.popErrorScope();
+  if (shortage !== null) {
+    const need = program.allocations.reduce((sum, allocation) => sum + allocation.bytes, 0);
+    const what = `device memory (${shortage.message.split("\n")[0] ?? ""})`;
+    throw new EngineError({ kind: "limit", what, need, have: 0 });
+  }
+  return buffers;
 }
 
 class WebGPURunner implements Runner {
   readonly program: Program;
   readonly device: string;
   readonly #device: GPUDevice;
-  readonly #buffers: GPUBuffer[];
+  readonly #pipelines: readonly GPUComputePipeline[];
+  /** By allocation; those that only loading needs live while it runs. */
+  readonly #buffers: (GPUBuffer | undefined)[];
   readonly #run: readonly PreparedStep[];
-  /** Binds a step to the buffers as they are now. */
-  readonly #prepare: (step: Step) => PreparedStep;
-  /** True while the buffers that only loading needs are not there. */
-  #released = false;
   #lost: string | undefined;
   #failure: string | undefined;
   #disposed = false;
@@ -98,16 +113,15 @@ class WebGPURunner implements Runner {
     program: Program,
     device: GPUDevice,
     name: string,
-    buffers: GPUBuffer[],
-    run: readonly PreparedStep[],
-    prepare: (step: Step) => PreparedStep,
+    buffers: (GPUBuffer | undefined)[],
+    pipelines: readonly GPUComputePipeline[],
   ) {
     this.program = program;
     this.device = name;
     this.#device = device;
     this.#buffers = buffers;
-    this.#run = run;
-    this.#prepare = prepare;
+    this.#pipelines = pipelines;
+    this.#run = program.run.map((step) => this.#prepare(step));
     void device.lost.then((reason) => {
       if (!this.#disposed) this.#lost = reason.message || reason.reason;
     });
@@ -117,18 +131,7 @@ class WebGPURunner implements Runner {
   }
 
   static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
-    device.pushErrorScope("out-of-memory");
-    const buffers = program.allocations.map((allocation) => createBuffer(device, allocation));
-    const shortage = await device.popErrorScope();
-    if (shortage !== null) {
-      const need = program.allocations.reduce((sum, allocation) => sum + allocation.bytes, 0);
-      throw new EngineError({
-        kind: "limit",
-        what: `device memory (${shortage.message.split("\n")[0] ?? ""})`,
-        need,
-        have: 0,
-      });
-    }
+    const buffers = await createBuffers(program, device, "run");
     const pipelines = await Promise.all(
       program.kernels.map(async (kernel) => {
         if (typeof kernel.code !== "string")
@@ -149,33 +152,27 @@ class WebGPURunner implements Runner {
         }
       }),
     );
-    const prepare = (step: Step): PreparedStep => {
-      const pipeline = pipelines[step.kernel];
-      if (pipeline === undefined)
-        throw new EngineError({ kind: "failed", what: `step refers to kernel ${step.kernel}, which does not exist` });
-      const entries = step.bindings.map((allocation, binding) => {
-        const buffer = buffers[allocation];
-        if (buffer === undefined)
-          throw new EngineError({
-            kind: "failed",
-            what: `step refers to allocation ${allocation}, which does not exist`,
-          });
-        return { binding, resource: { buffer } };
-      });
-      return {
-        pipeline,
-        group: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
-        workgroups: step.workgroups,
-      };
+    return new WebGPURunner(program, device, name, buffers, pipelines);
+  }
+
+  #prepare(step: Step): PreparedStep {
+    const pipeline = this.#pipelines[step.kernel];
+    if (pipeline === undefined)
+      throw new EngineError({ kind: "failed", what: `step refers to kernel ${step.kernel}, which does not exist` });
+    const entries = step.bindings.map((allocation, binding) => ({
+      binding,
+      resource: { buffer: this.#buffer(allocation) },
+    }));
+    return {
+      pipeline,
+      group: this.#device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
+      workgroups: step.workgroups,
     };
-    return new WebGPURunner(program, device, name, buffers, program.run.map(prepare), prepare);
   }
 
   async load(weights: WeightSource, onProgress?: (done: number, total: number) => void): Promise<void> {
-    if (this.#released)
-      for (const [index, allocation] of this.program.allocations.entries())
-        if (allocation.lifetime === "load") this.#buffers[index] = createBuffer(this.#device, allocation);
-    this.#released = false;
+    const own = await createBuffers(this.program, this.#device, "load");
+    for (const [index, buffer] of own.entries()) if (buffer !== undefined) this.#buffers[index] = buffer;
     let queued = 0;
     let staging = new Float32Array(0);
     for (const [done, item] of this.program.load.entries()) {
@@ -187,7 +184,9 @@ class WebGPURunner implements Runner {
         await weights(upload, view);
         this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, new Float32Array(toMemory(upload, view)));
         queued += view.byteLength;
-      } else this.#submit([this.#prepare(item.step)]);
+      } else {
+        this.#submit([this.#prepare(item.step)]);
+      }
       // Queued uploads are copies in the driver's memory: without a wait, all weights would be there twice.
       if (queued > UPLOAD_WINDOW) {
         await this.#device.queue.onSubmittedWorkDone();
@@ -196,9 +195,11 @@ class WebGPURunner implements Runner {
       onProgress?.(done + 1, this.program.load.length);
     }
     await this.#finish();
-    for (const [index, allocation] of this.program.allocations.entries())
-      if (allocation.lifetime === "load") this.#buffers[index]?.destroy();
-    this.#released = true;
+    for (const [index, buffer] of own.entries()) {
+      if (buffer === undefined) continue;
+      buffer.destroy();
+      this.#buffers[index] = undefined;
+    }
   }
 
   write(input: string, data: Float32Array): void {
@@ -267,7 +268,7 @@ class WebGPURunner implements Runner {
 
   dispose(): void {
     this.#disposed = true;
-    for (const buffer of this.#buffers) buffer.destroy();
+    for (const buffer of this.#buffers) buffer?.destroy();
     this.#device.destroy();
   }
 

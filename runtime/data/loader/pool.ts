@@ -183,6 +183,8 @@ export class DataPool {
     const problem = (message: FromThread): DataError => {
       if (message.kind === "short") return tooShort(clips[message.clip]?.path ?? "", message.have, message.need);
       if (message.kind === "corrupt") return notDecodable(clips[message.clip]?.path ?? "", message.detail);
+      if (message.kind === "failed")
+        throw new Error(`internal: \`${clips[message.clip]?.path ?? ""}\`: ${message.detail}`);
       throw new Error(`internal: a data thread answered ${message.kind}`);
     };
     return {

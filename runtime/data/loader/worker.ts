@@ -84,6 +84,8 @@ export type FromThread =
       readonly need: number;
     }
   | { readonly kind: "corrupt"; readonly job: number; readonly clip: number; readonly detail: string }
+  /** Something that no clip should be able to do. */
+  | { readonly kind: "failed"; readonly job: number; readonly clip: number; readonly detail: string }
   | { readonly kind: "warning"; readonly message: string };
 
 interface Kit extends StripKit {
@@ -111,6 +113,7 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
     readonly fill: FillRow;
     readonly ports: readonly PortSpec[];
   }
+  const detailOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
   const cache = kit.createCache(node, data.cache, (message) => port.postMessage({ kind: "warning", message }));
   const loaders = new Map<number, Loader>();
   /** Width and height of the resized pictures, by entry. */
@@ -144,7 +147,7 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
           else result = message;
         });
       } catch (error) {
-        return { kind: "corrupt", detail: error instanceof Error ? error.message : String(error) };
+        return { kind: "corrupt", detail: detailOf(error) };
       }
       if (result === undefined) break;
       if (result.kind === "failed") return { kind: "corrupt", detail: result.detail };
@@ -249,7 +252,13 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
         const { job, clip } = message;
         const loader = loaders.get(message.loader);
         if (loader === undefined) throw new Error("internal: there is no such loader");
-        const result = prepare(loader, clip, message.supplied);
+        let result: ReturnType<typeof prepare>;
+        try {
+          result = prepare(loader, clip, message.supplied);
+        } catch (error) {
+          port.postMessage({ kind: "failed", job, clip, detail: detailOf(error) });
+          return;
+        }
         if (result === undefined) port.postMessage({ kind: "needs", job, clips: [clip], buffers: [] });
         else if (!("kind" in result)) port.postMessage({ kind: "prepared", job, header: result });
         else if (result.kind === "short")
@@ -268,7 +277,13 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
             loader.fill(arrays, row, undefined, undefined, 0, 0);
             continue;
           }
-          const found = windowOf(loader, plan, supplied);
+          let found: ReturnType<typeof windowOf>;
+          try {
+            found = windowOf(loader, plan, supplied);
+          } catch (error) {
+            port.postMessage({ kind: "failed", job, clip: plan.clip, detail: detailOf(error) });
+            return;
+          }
           if (found === undefined) needs.add(plan.clip);
           else if (!("kind" in found)) loader.fill(arrays, row, plan, found.bytes, found.width, found.height);
           else {
