@@ -3,14 +3,19 @@
  */
 import { join } from "node:path";
 import { STATE_PREFIX } from "../../compiler/graph/step.ts";
-import type { ClipRecord } from "../data/manifest.ts";
 import { metricName, metricValue } from "../metrics/scores.ts";
 import { scoresTable } from "../report/terminal.ts";
 import { type LoadedCheckpoint, loadCheckpoint, type WhichCheckpoint } from "../train/checkpoint.ts";
-import { outputKindOf, predictClips } from "../train/evaluate.ts";
+import {
+  type EvaluationJob,
+  loadValues,
+  openEvaluation,
+  openInference,
+  outputKindOf,
+  predictClips,
+} from "../train/evaluate.ts";
 import { encodePredictions } from "../train/predictions.ts";
 import type { ClipPrediction, PredictionHeader, RunRecord } from "../train/records.ts";
-import { type EvaluationJob, loadValues, openEvaluation, openInference } from "../train/train.ts";
 import { print } from "./terminal.ts";
 import { writeWhole } from "./write-file.ts";
 
@@ -30,11 +35,6 @@ export interface EvaluatedRun {
   readonly record: RunRecord;
 }
 
-/** Clips of a side. */
-function clipsOf({ sides }: Pick<EvaluationJob, "sides">, side: Side): readonly ClipRecord[] {
-  return side === "test" ? sides.test : sides.validation;
-}
-
 /** Evaluates validation and test clips with the checkpoint of the best epoch; without validation clips, with the last. */
 export async function evaluateRun(
   job: EvaluationJob,
@@ -42,7 +42,7 @@ export async function evaluateRun(
   note: (text: string) => void,
 ): Promise<readonly EvaluatedSide[]> {
   const which: WhichCheckpoint = job.sides.validation.length > 0 ? "best" : "latest";
-  const sides: readonly Side[] = (["validation", "test"] as const).filter((side) => clipsOf(job, side).length > 0);
+  const sides: readonly Side[] = (["validation", "test"] as const).filter((side) => job.sides[side].length > 0);
   return evaluateSides(job, run, sides, which, note);
 }
 
@@ -60,8 +60,8 @@ export async function evaluateSides(
     await loadValues(runner, (path) => checkpoint.read(evaluatedName(checkpoint, path)));
     const done: EvaluatedSide[] = [];
     for (const side of sides) {
-      const clips = clipsOf(job, side);
-      const source = await openEvaluation(job, clips, runner, note);
+      const clips = job.sides[side];
+      const source = await openEvaluation(job, side, runner.program.inputs, { note });
       try {
         const loss = job.recipe.stages.at(-1)?.loss ?? [];
         const predictions = await predictClips(runner, source, clips, outputKindOf(loss));

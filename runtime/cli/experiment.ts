@@ -29,6 +29,8 @@ export interface ExperimentRequest extends Omit<RunRecord["request"], "source"> 
   /** The data set's folder; undefined: the recipe says. */
   readonly folder: string | undefined;
   readonly seed: number | undefined;
+  /** True if the folder is what the record of a run says: the set may have moved since. */
+  readonly moved?: boolean;
 }
 
 export interface Experiment {
@@ -73,7 +75,7 @@ export function openExperiment(request: ExperimentRequest, json: boolean): Exper
       "a model is a line such as `VGG16 ×2 with STIA at conv3, conv4`",
     ]);
   const folder = request.folder ?? folderOf(recipe, from);
-  const { manifest, text } = openManifest(folder);
+  const { manifest, text } = openManifest(folder, request.moved);
   const seed = request.seed ?? recipe.seed;
   const sides = splitSides(manifest, recipe.data, request.fold, seed);
   if (sides.kind === "sides-error") throw new CommandError(EXIT.wrong, sides.message, sides.help);
@@ -84,7 +86,7 @@ export function openExperiment(request: ExperimentRequest, json: boolean): Exper
     model: bound,
     sizes,
     recipe,
-    recipeHash: sha256(JSON.stringify(recipe)),
+    recipeHash: sha256(JSON.stringify(withoutFolder(recipe))),
     seed,
     graphHash: graphHash(model.graph),
     folder,
@@ -98,6 +100,11 @@ export function openExperiment(request: ExperimentRequest, json: boolean): Exper
   };
 }
 
+/** A recipe without the folder of its clips: a set may move, and its manifest says whether it is still the same. */
+export function withoutFolder(recipe: Recipe): Recipe {
+  return { ...recipe, data: { ...recipe.data, folder: "" } };
+}
+
 /** A recipe's folder is written from where its file lies. */
 function folderOf(recipe: Recipe, from: Source | undefined): string {
   const { folder } = recipe.data;
@@ -105,7 +112,7 @@ function folderOf(recipe: Recipe, from: Source | undefined): string {
   return relative("", resolvePath(dirname(from.path), folder)) || ".";
 }
 
-function openManifest(folder: string): { readonly manifest: Manifest; readonly text: string } {
+function openManifest(folder: string, moved = false): { readonly manifest: Manifest; readonly text: string } {
   const file = basename(folder) === MANIFEST_FILE ? folder : join(folder, MANIFEST_FILE);
   let text: string;
   try {
@@ -113,6 +120,7 @@ function openManifest(folder: string): { readonly manifest: Manifest; readonly t
   } catch (error) {
     const failure = systemError(`read \`${file}\``, error);
     throw new CommandError(failure.exit, failure.message, [
+      ...(moved ? ["if the set has moved, `--data FOLDER` says where it is now"] : []),
       `\`netc data scan ${folder} --layout …\` writes the manifest of a set`,
       "`netc data make FOLDER --layout association` draws a synthetic one",
     ]);

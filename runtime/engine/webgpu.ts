@@ -7,7 +7,7 @@
  */
 import type { Allocation, Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
-import { readState, toMemory, uploadLength } from "./state.ts";
+import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 
 /** WebGPU's flag values (specification, "GPUBufferUsage" and "GPUMapMode"); Node has no such globals. */
 const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
@@ -232,6 +232,10 @@ class WebGPURunner implements Runner {
   }
 
   async trace(look: Look): Promise<void> {
+    // Buffers share allocations: behind a small one still lies what the last run left of a larger one.
+    const encoder = this.#device.createCommandEncoder();
+    for (const allocation of scratchOf(this.program)) encoder.clearBuffer(this.#buffer(allocation));
+    this.#device.queue.submit([encoder.finish()]);
     for (const [i, step] of this.program.run.entries()) {
       const prepared = this.#run[i];
       if (prepared !== undefined) this.#submit([prepared]);

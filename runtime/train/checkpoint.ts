@@ -105,7 +105,8 @@ const LEFT_OVER = /^\.(step|removed)-/;
 /** Bytes that are hashed and written at a time. */
 const CHUNK = 4 * 1024 * 1024;
 
-function folderName(step: number): string {
+/** The name of a checkpoint's folder. */
+export function checkpointName(step: number): string {
   return `step-${String(step).padStart(8, "0")}`;
 }
 
@@ -147,7 +148,7 @@ export async function saveCheckpoint(
 ): Promise<Saved> {
   const { keep = 3, disk = realDisk } = options;
   const parent = join(runFolder, FOLDER);
-  const name = folderName(record.step);
+  const name = checkpointName(record.step);
   const bytes = state.layout.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, n) => product * n, 1), 0);
   let before: readonly Readable[] = [];
   let temporary: string | undefined;

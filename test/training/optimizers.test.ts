@@ -50,8 +50,17 @@ const pathOf = (name: string): string => {
   return path;
 };
 
-function optimizerOf({ kind, momentum = 0, nesterov = false, beta1 = 0.9, beta2 = 0.999, eps = 1e-8 }: Case): Optimizer {
-  return kind === "sgd" ? { kind, momentum, nesterov } : { kind: "adam", beta1, beta2, eps, decoupled: kind === "adamw" };
+function optimizerOf({
+  kind,
+  momentum = 0,
+  nesterov = false,
+  beta1 = 0.9,
+  beta2 = 0.999,
+  eps = 1e-8,
+}: Case): Optimizer {
+  return kind === "sgd"
+    ? { kind, momentum, nesterov }
+    : { kind: "adam", beta1, beta2, eps, decoupled: kind === "adamw" };
 }
 
 function stageOf(c: Case): Stage {
@@ -88,7 +97,9 @@ describe("six steps as PyTorch makes them", () => {
     for (const { param } of loops.buffers) {
       const { path = "", shape = [] } = param ?? {};
       if (!path.includes("/")) continue;
-      const average = path.startsWith(STATE_PREFIX.average) ? start.get(path.slice(STATE_PREFIX.average.length)) : undefined;
+      const average = path.startsWith(STATE_PREFIX.average)
+        ? start.get(path.slice(STATE_PREFIX.average.length))
+        : undefined;
       parameters.set(path, average ?? new Float64Array(shape.reduce((a, b) => a * b, 1)));
     }
     const interpreter = openInterpreter(loops, parameters);

@@ -4,11 +4,11 @@
  */
 import { join } from "node:path";
 import type { Model } from "../../../compiler/model.ts";
-import { openPool } from "../../data/loader/pool.ts";
+import { ClipError, openPool } from "../../data/loader/pool.ts";
 import { EngineError } from "../../engine/runner.ts";
 import { REPLICATES } from "../../metrics/intervals.ts";
-import { whatChanged } from "../../train/changes.ts";
-import { type LoadedCheckpoint, loadCheckpoint, type RunFacts } from "../../train/checkpoint.ts";
+import { compareLayouts, deviceChange, refuseChanges, whatChanged } from "../../train/changes.ts";
+import { type LoadedCheckpoint, listCheckpoints, loadCheckpoint, type RunFacts } from "../../train/checkpoint.ts";
 import { RunError } from "../../train/fault.ts";
 import { onInterrupt, parseDuration } from "../../train/interruption.ts";
 import { openProgress, type Progress } from "../../train/progress.ts";
@@ -20,7 +20,7 @@ import { SourceError, type Values } from "../../train/trainer.ts";
 import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
 import { evaluateRun, showScores } from "../evaluation.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
-import { type Experiment, type ExperimentRequest, openExperiment, recordOf } from "../experiment.ts";
+import { type Experiment, type ExperimentRequest, openExperiment, recordOf, withoutFolder } from "../experiment.ts";
 import { printJson } from "../json.ts";
 import { report } from "../model.ts";
 import { engineFailure, openRunner } from "../open.ts";
@@ -65,11 +65,12 @@ function requestOf(file: string | undefined, options: TrainOptions, record: RunR
     entry: openEntry(path),
     model: options.model ?? before?.model,
     recipe: options.recipe ?? before?.recipe,
-    arguments: options.set.length > 0 ? Object.fromEntries(options.set) : (before?.arguments ?? {}),
-    bind: options.bind.length > 0 ? Object.fromEntries(options.bind) : (before?.bind ?? {}),
+    arguments: { ...before?.arguments, ...Object.fromEntries(options.set) },
+    bind: { ...before?.bind, ...Object.fromEntries(options.bind) },
     fold: options.fold ?? before?.fold ?? 1,
     folder: options.data ?? record?.data.folder,
     seed: options.seed ?? record?.seed,
+    moved: options.data === undefined && record !== undefined,
   };
 }
 
@@ -82,11 +83,11 @@ function factsOf(experiment: Experiment, target: Target): RunFacts {
   return {
     model: experiment.model.name,
     graphHash: experiment.graphHash,
-    recipe: experiment.recipe,
+    recipe: withoutFolder(experiment.recipe),
     recipeHash: experiment.recipeHash,
     manifestHash: experiment.manifestHash,
     seed: experiment.seed,
-    device: deviceName(target),
+    device: target.device === "wasm" ? "wasm" : target.capability.name,
     threads: target.device === "wasm" ? target.capability.threads : undefined,
   };
 }
@@ -100,13 +101,31 @@ function checkChanges(
   allow: boolean,
 ): readonly string[] {
   const saved = { ...checkpoint.record.facts, manifest: findManifest(run.path, checkpoint.record.facts.manifestHash) };
-  const changes = whatChanged(saved, { ...facts, manifest: experiment.manifest });
-  if (changes.length > 0 && !allow)
-    throw new CommandError(EXIT.wrong, `this is not what \`${run.path}\` was training:\n  ${changes.join("\n  ")}`, [
-      "undo the change, or start a run of its own without `--resume`",
-      "`--allow-changes` goes on all the same",
+  const changes = [
+    ...whatChanged(saved, { ...facts, manifest: experiment.manifest }),
+    ...compareLayouts(
+      [...checkpoint.tensors].flatMap(([name, { shape }]) => (name.includes("/") ? [] : [{ name, shape }])),
+      experiment.model.parameters.map(({ path, node }) => ({ name: path, shape: node.shape.map(Number) })),
+    ),
+  ];
+  if (!allow)
+    refuseChanges(run.path, changes, [
+      "undo the change, or start a run of its own: leave `--resume` out",
+      "`--allow-changes` goes on from the checkpoint all the same",
     ]);
   return changes;
+}
+
+/** True for a run that was killed in the moment between the making of its folder and its first checkpoint. */
+async function isBeforeFirstCheckpoint({ path, record }: RunFolder): Promise<boolean> {
+  const { checkpoints, skipped } = await listCheckpoints(path);
+  if (checkpoints.length > 0 || skipped.length > 0) return false;
+  if (!record.command.some((word) => word.startsWith("--weights"))) return true;
+  throw new CommandError(
+    EXIT.wrong,
+    `\`${path}\` was ended before it had read the weights it was to start from: it has no checkpoint`,
+    ["nothing is lost: remove the folder, and give the first command again"],
+  );
 }
 
 /** Parameters where a run starts. */
@@ -151,6 +170,7 @@ export async function trainCommand(file: string | undefined, options: TrainOptio
   const json = options.json === true;
   const limit = options.maxTime === undefined ? undefined : parseDuration(options.maxTime);
   if (typeof limit === "object") throw new CommandError(EXIT.usage, limit.error);
+  checkOptions(options);
   try {
     return await trainRun(file, options, limit, json);
   } catch (error) {
@@ -158,11 +178,34 @@ export async function trainCommand(file: string | undefined, options: TrainOptio
   }
 }
 
+/** Options that contradict each other. */
+function checkOptions({ resume, run, weights, skip, allowChanges }: TrainOptions): void {
+  if (resume === undefined) {
+    if (allowChanges === true)
+      throw new CommandError(EXIT.usage, "`--allow-changes` is about a run that goes on: `--resume RUN`");
+    return;
+  }
+  if (run !== undefined)
+    throw new CommandError(
+      EXIT.usage,
+      "a run that goes on stays in its folder: `--run` and `--resume` exclude each other",
+    );
+  if (weights.length > 0 || skip.length > 0)
+    throw new CommandError(EXIT.usage, "a run that goes on has its weights from its checkpoint, not from `--weights`", [
+      "leave `--weights` and `--skip` out, or start a run of its own without `--resume`",
+    ]);
+}
+
 /** What training throws, as commands end. */
 export function asCommandError(error: unknown, json: boolean): unknown {
   if (error instanceof RunError)
     return new CommandError(error.kind === "machine" ? EXIT.machine : EXIT.wrong, error.message, error.help);
   if (error instanceof EngineError) return engineFailure(error);
+  if (error instanceof ClipError)
+    return new CommandError(EXIT.wrong, `a clip has changed meanwhile: ${error.message}`, [
+      ...(error.problem.help === "" ? [] : [error.problem.help]),
+      "what was trained before is saved: `netc train --resume RUN` goes on",
+    ]);
   if (error instanceof SourceError) {
     report(error.diagnostics, { json });
     return new CommandError(EXIT.wrong, "the model cannot be trained as it is");
@@ -191,26 +234,35 @@ async function trainRun(
     const facts = factsOf(experiment, target);
     const start = await startOf(experiment.model, options, experiment.seed, json);
     if (start === undefined) return EXIT.wrong;
+    const ownRecord = recordOf(experiment, request, {
+      netc: options.version,
+      device: deviceName(target),
+      command: process.argv.slice(2),
+    });
     const notes: string[] = [...experiment.sides.notes];
-    if (resumed !== undefined) {
+    if (resumed !== undefined && (await isBeforeFirstCheckpoint(resumed))) {
+      resumed.cut({ step: 0, metricsBytes: 0 });
+      notes.push("it was ended before its first checkpoint, and begins anew");
+    } else if (resumed !== undefined) {
       checkpoint = await loadCheckpoint(resumed.path);
       for (const { folder, reason } of checkpoint.skipped) notes.push(`passed over \`${folder}\`: ${reason}`);
       const changes = checkChanges(resumed, checkpoint, experiment, facts, options.allowChanges === true);
       notes.push(...changes.map((change) => `changed: ${change}`));
+      const device = deviceChange(checkpoint.record.facts, facts);
+      if (device !== undefined) notes.push(device);
       const { record } = checkpoint;
       const cut = resumed.cut({ step: record.step, metricsBytes: record.metricsBytes });
       notes.push(
         `resumed after update ${grouped(record.step)}${cut > 0 ? `; ${cut} lines of metrics are made again` : ""}`,
       );
       if (experiment.manifestHash !== record.facts.manifestHash) resumed.keepManifest(experiment.manifestText);
+      if (changes.length > 0) resumed.amend(ownRecord, experiment.sources);
+      for (const text of [...changes.map((change) => `changed: ${change}`), ...(device === undefined ? [] : [device])])
+        resumed.append({ kind: "note", step: record.step, text });
     }
     run ??= await createRun({
       folder: options.run,
-      record: recordOf(experiment, request, {
-        netc: options.version,
-        device: deviceName(target),
-        command: process.argv.slice(2),
-      }),
+      record: ownRecord,
       sources: experiment.sources,
       manifest: experiment.manifestText,
     });
@@ -250,7 +302,7 @@ async function follow(all: Following): Promise<ExitCode> {
   const progress = openDisplay(experiment, checkpoint, json);
   const interruption = onInterrupt({
     maxSeconds,
-    heard: () => progress.note("stopping after this update: everything is saved (once more to leave at once)"),
+    heard: () => progress.note("stopping as soon as everything is saved (once more to leave at once)"),
   });
   const events = openEventFile(run.path, {
     purgeStep: checkpoint === undefined ? undefined : checkpoint.record.step + 1,
@@ -276,6 +328,7 @@ async function follow(all: Following): Promise<ExitCode> {
     events,
     interruption,
     saveEvery: options.saveEvery,
+    onPrepared: tellPreparation((text) => progress.note(text)),
   };
   try {
     for (const note of notes) progress.note(note);
@@ -285,6 +338,8 @@ async function follow(all: Following): Promise<ExitCode> {
       if (json) printJson({ run: run.path, ...result });
       return EXIT.ok;
     }
+    // Nothing is left to be saved: from here on a signal ends the command at once.
+    interruption.close();
     const scores = options.test ? await evaluateRun(job, run, (text) => progress.note(text)) : [];
     const { page } = writeReport(run.path, { bootstrap: REPLICATES, seed: 0 });
     if (json) printJson({ run: run.path, ...result, scores: scores.map(({ summary }) => summary), report: page });
@@ -300,6 +355,16 @@ async function follow(all: Following): Promise<ExitCode> {
     events.close();
     await pool.close();
   }
+}
+
+/** Says every now and then how far decoding has come: of a large set it takes hours, once. */
+function tellPreparation(note: (text: string) => void): NonNullable<TrainingJob["onPrepared"]> {
+  let told = performance.now();
+  return (side, done, total) => {
+    if (done === total || performance.now() - told < 5000) return;
+    told = performance.now();
+    note(`decoding the ${side} clips and computing their flow: ${grouped(done)} of ${grouped(total)}`);
+  };
 }
 
 function ending({ ended, step }: TrainingResult, run: RunFolder): string {
