@@ -36,6 +36,12 @@ function namedValuesOf(model: Model, graph: Graph): Values {
   return { inputs: doubles(namedInputs(graph)), params: doubles(namedParameters(model)) };
 }
 
+/**
+ * Batch norm takes most of a gradient away, and the rounding errors of the whole stay beside the little that is left: in
+ * these networks up to 150 times as much.
+ */
+const TOLERANCE = 5e-4;
+
 /** The same on WASM, within what f32 allows. */
 async function checkOnWasm(
   graph: Graph,
@@ -53,7 +59,7 @@ async function checkOnWasm(
     // A gradient that is nothing has only rounding errors to be compared.
     if (Math.max(...want.map(Math.abs)) < 1e-9)
       expect(Math.max(...(outputs.get(name) ?? []).map(Math.abs))).toBeLessThan(1e-5);
-    else assertClose(outputs.get(name) ?? [], want, name);
+    else assertClose(outputs.get(name) ?? [], want, name, TOLERANCE);
   }
 }
 
