@@ -13,7 +13,8 @@ import { axis, equal } from "./affine.ts";
 import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./build.ts";
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
-import { type Decision, fuse } from "./fuse.ts";
+import { type Decision, followReductions, fuse } from "./fuse.ts";
+import { joinSums } from "./join.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packWeights } from "./pack.ts";
@@ -47,7 +48,7 @@ export function lowerAndExplain(
 ): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
   const { maxBufferBytes, panelWidth, maxBindings = 8 } = options;
   const plain = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
-  const run = options.fuse ? fuse(plain.run, plain.buffers, { maxBindings, keep: new Set() }) : nothingFused(plain.run);
+  const run = options.fuse ? fuseRun(plain, maxBindings) : nothingFused(plain.run);
   const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
   const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
@@ -58,6 +59,15 @@ export function lowerAndExplain(
     loops: finish({ ...packed, load: merged(load.kernels), run: merged(packed.run) }),
     decisions: [...run.decisions, ...load.decisions],
   };
+}
+
+/** Once reductions are joined, what works on their results may follow them. */
+function fuseRun(plain: Draft, maxBindings: number): ReturnType<typeof fuse> {
+  const options = { maxBindings, keep: new Set<number>() };
+  const fused = fuse(plain.run, plain.buffers, options);
+  const joined = joinSums(fused.kernels, plain.buffers, maxBindings);
+  const followed = followReductions(joined.kernels, plain.buffers, options);
+  return { kernels: followed.kernels, decisions: [...fused.decisions, ...joined.decisions, ...followed.decisions] };
 }
 
 function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[]; decisions: readonly Decision[] } {
