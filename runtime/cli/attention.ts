@@ -313,7 +313,7 @@ export async function attendRun(
       },
       note,
     );
-    if (record !== undefined) writeWhole(join(run.path, ATTENTION_FILE), encodeAttention(record));
+    if (record !== undefined && record.clips.length > 0) writeWhole(join(run.path, ATTENTION_FILE), encodeAttention(record));
     return record;
   } finally {
     await checkpoint.close();
