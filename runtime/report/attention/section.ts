@@ -241,7 +241,11 @@ function targetPanel(
       tag("img", { class: "heat", src: dataUri(heatPng), alt: `${title}, at ${placeOf(edge)}`, style: covered(keys) }),
     ),
     tag("p", { class: "title" }, escapeText(`${title}, ${placeOf(edge)}`)),
-    tag("p", { class: "says" }, escapeText(`From all places together. Brightest: ${times(most, edge)}`)),
+    tag(
+      "p",
+      { class: "says", "aria-live": "polite" },
+      escapeText(`From all places together. Brightest: ${times(most, edge)}`),
+    ),
   );
 }
 
