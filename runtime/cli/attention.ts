@@ -262,7 +262,7 @@ function pooled(row: Float32Array, height: number, width: number, block: number)
 }
 
 /** Clips of a run's predictions as clips of its folder. */
-export function clipsToShow(
+function clipsToShow(
   chosen: readonly ClipPrediction[],
   folder: string,
   records: readonly ClipRecord[],
@@ -313,7 +313,8 @@ export async function attendRun(
       },
       note,
     );
-    if (record !== undefined) writeWhole(join(run.path, ATTENTION_FILE), encodeAttention(record));
+    if (record !== undefined && record.clips.length > 0)
+      writeWhole(join(run.path, ATTENTION_FILE), encodeAttention(record));
     return record;
   } finally {
     await checkpoint.close();
