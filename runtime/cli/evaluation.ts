@@ -36,14 +36,10 @@ export interface EvaluatedRun {
 }
 
 /** Evaluates validation and test clips with the checkpoint of the best epoch; without validation clips, with the last. */
-export async function evaluateRun(
-  job: EvaluationJob,
-  run: EvaluatedRun,
-  note: (text: string) => void,
-): Promise<readonly EvaluatedSide[]> {
+export async function evaluateRun(job: EvaluationJob, run: EvaluatedRun): Promise<readonly EvaluatedSide[]> {
   const which: WhichCheckpoint = job.sides.validation.length > 0 ? "best" : "latest";
   const sides: readonly Side[] = (["validation", "test"] as const).filter((side) => job.sides[side].length > 0);
-  return evaluateSides(job, run, sides, which, note);
+  return evaluateSides(job, run, sides, which);
 }
 
 /** Evaluates sides with one checkpoint, and writes `predictions/<side>.jsonl`. */
@@ -52,7 +48,6 @@ export async function evaluateSides(
   run: EvaluatedRun,
   sides: readonly Side[],
   which: WhichCheckpoint,
-  note: (text: string) => void,
 ): Promise<readonly EvaluatedSide[]> {
   const checkpoint = await loadCheckpoint(run.path, which);
   const runner = await openInference(job);
@@ -61,7 +56,7 @@ export async function evaluateSides(
     const done: EvaluatedSide[] = [];
     for (const side of sides) {
       const clips = job.sides[side];
-      const source = await openEvaluation(job, side, runner.program.inputs, { note });
+      const source = await openEvaluation(job, side, runner.program.inputs, {});
       try {
         const loss = job.recipe.stages.at(-1)?.loss ?? [];
         const predictions = await predictClips(runner, source, clips, outputKindOf(loss));

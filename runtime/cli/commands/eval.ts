@@ -53,7 +53,13 @@ async function predictionsOf(folder: string, options: EvalOptions, json: boolean
     return stored;
   }
   const entry = openEntry(join(folder, "sources", record.request.source));
-  const request = { ...record.request, entry, folder: options.data ?? record.data.folder, seed: record.seed };
+  const request = {
+    ...record.request,
+    entry,
+    folder: options.data ?? record.data.folder,
+    seed: record.seed,
+    moved: options.data === undefined,
+  };
   const experiment = openExperiment(request, json);
   if (experiment === undefined) throw new CommandError(EXIT.wrong, `the sources in \`${folder}\` do not compile`);
   if (experiment.graphHash !== record.model.graphHash)
@@ -85,7 +91,7 @@ async function predictionsOf(folder: string, options: EvalOptions, json: boolean
       open: (program: Parameters<typeof openRunner>[0]) => openRunner(program, target),
       pool,
     };
-    const [done] = await evaluateSides(job, { path: folder, record }, [options.side], options.checkpoint, warn);
+    const [done] = await evaluateSides(job, { path: folder, record }, [options.side], options.checkpoint);
     if (done === undefined || done.predictions.length === 0)
       throw new CommandError(EXIT.wrong, `\`${folder}\` has no ${options.side} clips`, [
         "`--side test` evaluates the test clips",

@@ -101,13 +101,26 @@ function checkChanges(
   allow: boolean,
 ): readonly string[] {
   const saved = { ...checkpoint.record.facts, manifest: findManifest(run.path, checkpoint.record.facts.manifestHash) };
+  const parameters = experiment.model.parameters.map(({ path, node }) => ({
+    name: path,
+    shape: node.shape.map(Number),
+  }));
+  const stored = [...checkpoint.tensors].flatMap(([name, { shape }]) => (name.includes("/") ? [] : [{ name, shape }]));
   const changes = [
     ...whatChanged(saved, { ...facts, manifest: experiment.manifest }),
-    ...compareLayouts(
-      [...checkpoint.tensors].flatMap(([name, { shape }]) => (name.includes("/") ? [] : [{ name, shape }])),
-      experiment.model.parameters.map(({ path, node }) => ({ name: path, shape: node.shape.map(Number) })),
-    ),
+    ...compareLayouts(stored, parameters),
   ];
+  const misfits = parameters.filter(({ name, shape }) => {
+    const before = checkpoint.tensors.get(name)?.shape;
+    return before !== undefined && String(before) !== String(shape);
+  });
+  if (misfits.length > 0) {
+    const layers = new Set(misfits.map(({ name }) => name.slice(0, Math.max(0, name.lastIndexOf(".")))));
+    refuseChanges(run.path, changes, [
+      "a run cannot go on with parameters of other shapes: undo the change, or start a run of its own from what fits:",
+      `\`--weights ${join(checkpoint.folder, "state.safetensors")} --skip ${[...layers].join(",")}\``,
+    ]);
+  }
   if (!allow)
     refuseChanges(run.path, changes, [
       "undo the change, or start a run of its own: leave `--resume` out",
@@ -330,17 +343,19 @@ async function follow(all: Following): Promise<ExitCode> {
     saveEvery: options.saveEvery,
     onPrepared: tellPreparation((text) => progress.note(text)),
   };
+  let shown = true;
   try {
     for (const note of notes) progress.note(note);
     const result = await train(job);
     progress.end(ending(result, run));
+    shown = false;
     if (result.ended !== "finished") {
       if (json) printJson({ run: run.path, ...result });
       return EXIT.ok;
     }
     // Nothing is left to be saved: from here on a signal ends the command at once.
     interruption.close();
-    const scores = options.test ? await evaluateRun(job, run, (text) => progress.note(text)) : [];
+    const scores = options.test ? await evaluateRun(job, run) : [];
     const { page } = writeReport(run.path, { bootstrap: REPLICATES, seed: 0 });
     if (json) printJson({ run: run.path, ...result, scores: scores.map(({ summary }) => summary), report: page });
     else {
@@ -350,7 +365,7 @@ async function follow(all: Following): Promise<ExitCode> {
     }
     return EXIT.ok;
   } finally {
-    progress.end("");
+    if (shown) progress.end("ended by an error");
     interruption.close();
     events.close();
     await pool.close();
