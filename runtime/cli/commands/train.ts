@@ -18,7 +18,7 @@ import { openEventFile } from "../../train/tensorboard.ts";
 import { type TrainingJob, type TrainingResult, train } from "../../train/train.ts";
 import { SourceError, type Values } from "../../train/trainer.ts";
 import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
-import { evaluateRun, showScores } from "../evaluation.ts";
+import { evaluateRun, scoresValue, showScores } from "../evaluation.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { type Experiment, type ExperimentRequest, openExperiment, recordOf, withoutFolder } from "../experiment.ts";
 import { printJson } from "../json.ts";
@@ -215,10 +215,11 @@ export function asCommandError(error: unknown, json: boolean): unknown {
     return new CommandError(error.kind === "machine" ? EXIT.machine : EXIT.wrong, error.message, error.help);
   if (error instanceof EngineError) return engineFailure(error);
   if (error instanceof ClipError)
-    return new CommandError(EXIT.wrong, `a clip has changed meanwhile: ${error.message}`, [
-      ...(error.problem.help === "" ? [] : [error.problem.help]),
-      "what was trained before is saved: `netc train --resume RUN` goes on",
-    ]);
+    return new CommandError(
+      EXIT.wrong,
+      `a clip has changed meanwhile: ${error.message}`,
+      error.problem.help === "" ? [] : [error.problem.help],
+    );
   if (error instanceof SourceError) {
     report(error.diagnostics, { json });
     return new CommandError(EXIT.wrong, "the model cannot be trained as it is");
@@ -346,7 +347,7 @@ async function follow(all: Following): Promise<ExitCode> {
   let shown = true;
   try {
     for (const note of notes) progress.note(note);
-    const result = await train(job);
+    const result = await trainResumably(job);
     progress.end(ending(result, run));
     shown = false;
     if (result.ended !== "finished") {
@@ -357,18 +358,34 @@ async function follow(all: Following): Promise<ExitCode> {
     interruption.close();
     const scores = options.test ? await evaluateRun(job, run) : [];
     const { page } = writeReport(run.path, { bootstrap: REPLICATES, seed: 0 });
-    if (json) printJson({ run: run.path, ...result, scores: scores.map(({ summary }) => summary), report: page });
-    else {
-      for (const score of scores) showScores(score);
+    const { metrics } = recipe;
+    if (json) {
+      const sides = scores.map(({ header, predictions: clips }) => scoresValue({ header, clips }, metrics, REPLICATES));
+      printJson({ run: run.path, ...result, scores: sides, report: page });
+    } else {
+      for (const score of scores) showScores(score, { metrics });
       print();
       print(`report: ${page}`);
     }
     return EXIT.ok;
   } finally {
-    if (shown) progress.end("ended by an error");
+    // A line that stands in a terminal is not to be mixed with what is said of the error.
+    if (shown && process.stdout.isTTY && !json) progress.end("");
     interruption.close();
     events.close();
     await pool.close();
+  }
+}
+
+/** Trains; an error that is none of the recipe's says how to go on once its cause is gone. */
+async function trainResumably(job: TrainingJob): Promise<TrainingResult> {
+  try {
+    return await train(job);
+  } catch (error) {
+    const known = error instanceof ClipError || error instanceof EngineError ? asCommandError(error, false) : error;
+    if (!(known instanceof CommandError)) throw error;
+    const help = `what was trained before is saved: \`netc train --resume ${job.run.path}\` goes on from there`;
+    throw new CommandError(known.exit, known.message, [...known.help, help]);
   }
 }
 
