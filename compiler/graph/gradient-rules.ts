@@ -363,5 +363,6 @@ export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   dropout: ofDropout,
   causal_mask: ofCausalMask,
   detach: none,
+  recompute: (_, upstream) => [upstream],
   cast: ofCast,
 };

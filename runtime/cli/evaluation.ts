@@ -78,7 +78,7 @@ export async function evaluateSides(
 }
 
 /** The tensor that is evaluated for a parameter: its moving average where there is one. */
-function evaluatedName(checkpoint: LoadedCheckpoint, path: string): string {
+export function evaluatedName(checkpoint: LoadedCheckpoint, path: string): string {
   const average = STATE_PREFIX.average + path;
   return checkpoint.tensors.has(average) ? average : path;
 }

@@ -330,7 +330,41 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
       )
       .addOption(new Option("--seed <n>", "the same seed gives the same intervals").argParser(natural).default(0)),
   ).action(async (run, options) => {
-    exit = (await import("./commands/report.ts")).report(run, options);
+    exit = await (await import("./commands/report.ts")).report(run, options);
+  });
+
+  device(
+    json(
+      program
+        .command("attention")
+        .description("show where the streams of a network look at each other, as a page to click on")
+        .argument("<run>", "the folder of a run, or a .net file")
+        .argument("[clips...]", "video files (default: a few test clips of the run, right and wrong ones)")
+        .option("-o, --output <folder>", "the folder to write for clips that are named (default: attention)")
+        .addOption(
+          new Option("--side <name>", "which clips of the run").choices(["test", "validation"]).default("test"),
+        )
+        .option("--data <folder>", "the run's set of clips, if it has moved")
+        .option("--model <name>", "of a .net file: which model")
+        .addOption(
+          new Option("--bind <name=size>", "of a .net file: fix an open size, for example H=224")
+            .argParser(bindings)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--weights <[stream=]file>", "of a .net file: weights from a .safetensors file")
+            .argParser(list)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
+            .argParser(list)
+            .default([], "none"),
+        )
+        .addOption(new Option("--seed <n>", "seed of the fresh start").argParser(natural).default(0)),
+    ),
+  ).action(async (run, clips, options) => {
+    exit = await (await import("./commands/attention.ts")).attentionCommand(run, clips, options);
   });
 
   json(

@@ -8,6 +8,7 @@
 import { type BootstrapOptions, WILSON_CAVEAT } from "../metrics/intervals.ts";
 import { METRIC_RULES } from "../metrics/scores.ts";
 import type { Predictions } from "../train/predictions.ts";
+import { ATTENTION_STYLE, attentionSection, attentionTitle } from "./attention/section.ts";
 import { type Evaluation, evaluate, type Score, showInterval, showScore } from "./evaluation.ts";
 import { allFigures } from "./figures.ts";
 import { type History, historyOf } from "./history.ts";
@@ -466,7 +467,7 @@ const DISCLAIMER =
 
 /** The page. */
 export function renderReport(report: Report): string {
-  const { record } = report.run;
+  const { record, attention } = report.run;
   const sections = [
     ...report.sides.map((scored) => ({
       id: scored.side,
@@ -474,6 +475,16 @@ export function renderReport(report: Report): string {
       short: SIDE_TITLES[scored.side],
       content: scoresOf(report, scored),
     })),
+    ...(attention === undefined
+      ? []
+      : [
+          {
+            id: "attention",
+            title: attentionTitle(attention),
+            short: "Attention",
+            content: attentionSection(attention),
+          },
+        ]),
     { id: "learning", title: "Learning", short: "Learning", content: learning(report) },
     { id: "data", title: "Data", short: "Data", content: dataSection(report) },
     { id: "recipe", title: "Recipe", short: "Recipe", content: recipeSection(report) },
@@ -488,7 +499,7 @@ export function renderReport(report: Report): string {
     '<html lang="en">\n<head>\n<meta charset="utf-8">\n',
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
     tag("title", {}, escapeText(`${mark}${record.name} · netc`)),
-    `\n<style>${STYLE}</style>\n</head>\n<body>\n`,
+    `\n<style>${STYLE}${attention === undefined ? "" : ATTENTION_STYLE}</style>\n</head>\n<body>\n`,
     tag(
       "header",
       {},

@@ -33,7 +33,7 @@ export function outputKindOf(loss: readonly LossTerm[]): OutputKind {
 }
 
 /** Class probabilities of one row of outputs. One number is the logit of the second of two classes. */
-function probabilitiesOf(logits: Float32Array, kind: OutputKind): number[] {
+export function probabilitiesOf(logits: Float32Array, kind: OutputKind): number[] {
   const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
   if (logits.length === 1) {
     const p = sigmoid(logits[0] ?? 0);

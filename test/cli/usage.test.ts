@@ -155,8 +155,15 @@ describe.concurrent("inspect shows the examples", () => {
   test("parameters and multiply-adds of VGG-16 and ResNet-50 as published", async () => {
     const first = await netc(["inspect", vgg, "--stage", "cost"], { cwd: at });
     expect(first.stdout).toContain("138,357,544 parameters, 15.470 GMAC");
+    expect(first.stdout).toMatch(/^memory for inference: .* \(parameters 527\.8 MiB, activations .*\)$/m);
+    expect(first.stdout).toMatch(
+      /^memory for a training step, SGD with momentum: not on this target: `fc6.weight` is/m,
+    );
     const second = await netc(["inspect", join(root, "examples/resnet50.net"), "--stage", "cost"], { cwd: at });
     expect(second.stdout).toContain("25,557,032 parameters, 4.089 GMAC");
+    expect(second.stdout).toMatch(
+      /^memory for a training step.*\(parameters .*, optimizer 97\.5 MiB, activations .*\)$/m,
+    );
   });
 
   const stages = ["shapes", "positions", "cost", "graph", "loop", "plan", "wgsl"];

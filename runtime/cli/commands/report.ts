@@ -49,8 +49,14 @@ export function writeReport(
   return { found, page, figures };
 }
 
-/** Writes the report of a run. */
-export function report(folder: string, options: ReportOptions): ExitCode {
+/** Writes the report of a run; its attention is looked at first, where that can be done and was not. */
+export async function report(folder: string, options: ReportOptions): Promise<ExitCode> {
+  const { run } = load(folder, { ...options, bootstrap: 1 });
+  const side = run.test === undefined ? "validation" : "test";
+  const { attendIfMissing } = await import("./attention.ts");
+  await attendIfMissing(folder, { side, step: run[side]?.header.step, shown: run.attention?.step }, (text) => {
+    process.stderr.write(`${text}\n`);
+  });
   const { found, page, figures } = writeReport(folder, options);
   const { record } = found.run;
   if (options.json === true) {

@@ -17,6 +17,7 @@ import { createRun, findManifest, openRun, type RunFolder } from "../../train/ru
 import { openEventFile } from "../../train/tensorboard.ts";
 import { type TrainingJob, type TrainingResult, train } from "../../train/train.ts";
 import { SourceError, type Values } from "../../train/trainer.ts";
+import { tryAttendRun } from "../attention.ts";
 import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
 import { evaluateRun, scoresValue, showScores } from "../evaluation.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
@@ -357,6 +358,7 @@ async function follow(all: Following): Promise<ExitCode> {
     // Nothing is left to be saved: from here on a signal ends the command at once.
     interruption.close();
     const scores = options.test ? await evaluateRun(job, run) : [];
+    await tryAttendRun(job, run, scores, (text) => progress.note(text));
     const { page } = writeReport(run.path, { bootstrap: REPLICATES, seed: 0 });
     const { metrics } = recipe;
     if (json) {
