@@ -143,6 +143,5 @@ export function showScores(
   { header, predictions }: Pick<EvaluatedSide, "header" | "predictions">,
   options: { readonly replicates?: number; readonly metrics?: readonly Metric[] } = {},
 ): void {
-  print();
   for (const line of scoresTable(header, predictions, options)) print(line);
 }

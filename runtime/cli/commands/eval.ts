@@ -123,8 +123,10 @@ function show(first: readonly RunPredictions[], second: readonly RunPredictions[
   if (a === undefined || b === undefined) {
     if (json) printJson({ runs: first.map((run) => scoresValue(run, run.metrics, replicates)) });
     else
-      for (const { header, clips, metrics } of first)
+      for (const [index, { header, clips, metrics }] of first.entries()) {
+        if (index > 0) print();
         showScores({ header, predictions: clips }, { replicates, metrics });
+      }
     return EXIT.ok;
   }
   const paired = first.length === 1 && second.length === 1;

@@ -14,6 +14,7 @@ import { onInterrupt, parseDuration } from "../../train/interruption.ts";
 import { openProgress, type Progress } from "../../train/progress.ts";
 import type { RunRecord } from "../../train/records.ts";
 import { createRun, findManifest, openRun, type RunFolder } from "../../train/run-folder.ts";
+import { neverMoves } from "../../train/schedule.ts";
 import { openEventFile } from "../../train/tensorboard.ts";
 import { type TrainingJob, type TrainingResult, train } from "../../train/train.ts";
 import { SourceError, type Values } from "../../train/trainer.ts";
@@ -26,7 +27,7 @@ import { printJson } from "../json.ts";
 import { report } from "../model.ts";
 import { engineFailure, openRunner } from "../open.ts";
 import { openEntry } from "../sources.ts";
-import { grouped, print } from "../terminal.ts";
+import { count, grouped, print } from "../terminal.ts";
 import { openWeights } from "../weights.ts";
 import { writeReport } from "./report.ts";
 
@@ -192,6 +193,19 @@ export async function trainCommand(file: string | undefined, options: TrainOptio
   }
 }
 
+/** A stage whose learning rate is always 0 computes for nothing: `--set epochs=1` makes one of the usual schedule. */
+function checkRates({ recipe }: Experiment): void {
+  for (const { name, schedule, epochs } of recipe.stages) {
+    if (!neverMoves(schedule, epochs)) continue;
+    const whose = name === "" ? "the training" : `the stage \`${name}\``;
+    throw new CommandError(
+      EXIT.wrong,
+      `the learning rate is 0 for all of ${whose}: its warm-up takes ${count(schedule.warmup, "epoch")} of ${epochs}, and ends where the schedule is at 0`,
+      ["more epochs, or a shorter `Warmup`, or `schedule = Constant`"],
+    );
+  }
+}
+
 /** Options that contradict each other. */
 function checkOptions({ resume, run, weights, skip, allowChanges }: TrainOptions): void {
   if (resume === undefined) {
@@ -246,6 +260,7 @@ async function trainRun(
       throw new CommandError(EXIT.usage, "`--device interp` is for looking closely, not for training", [
         "`--device wasm` trains on the CPU",
       ]);
+    checkRates(experiment);
     const facts = factsOf(experiment, target);
     const start = await startOf(experiment.model, options, experiment.seed, json);
     if (start === undefined) return EXIT.wrong;
@@ -365,7 +380,10 @@ async function follow(all: Following): Promise<ExitCode> {
       const sides = scores.map(({ header, predictions: clips }) => scoresValue({ header, clips }, metrics, REPLICATES));
       printJson({ run: run.path, ...result, scores: sides, report: page });
     } else {
-      for (const score of scores) showScores(score, { metrics });
+      for (const score of scores) {
+        print();
+        showScores(score, { metrics });
+      }
       print();
       print(`report: ${page}`);
     }
