@@ -3,7 +3,9 @@
  */
 import { join } from "node:path";
 import { STATE_PREFIX } from "../../compiler/graph/step.ts";
-import { metricName, metricValue } from "../metrics/scores.ts";
+import type { Metric } from "../../compiler/recipe/recipe.ts";
+import { countAt } from "../metrics/scores.ts";
+import { evaluate } from "../report/evaluation.ts";
 import { scoresTable } from "../report/terminal.ts";
 import { type LoadedCheckpoint, loadCheckpoint, type WhichCheckpoint } from "../train/checkpoint.ts";
 import {
@@ -14,7 +16,7 @@ import {
   outputKindOf,
   predictClips,
 } from "../train/evaluate.ts";
-import { encodePredictions } from "../train/predictions.ts";
+import { encodePredictions, type Predictions } from "../train/predictions.ts";
 import type { ClipPrediction, PredictionHeader, RunRecord } from "../train/records.ts";
 import { print } from "./terminal.ts";
 import { writeWhole } from "./write-file.ts";
@@ -26,7 +28,6 @@ export interface EvaluatedSide {
   readonly predictions: readonly ClipPrediction[];
   /** In the run folder. */
   readonly file: string;
-  readonly summary: { readonly side: Side; readonly step: number; readonly scores: Readonly<Record<string, number>> };
 }
 
 /** A run folder as evaluation sees it: open or only read. */
@@ -35,15 +36,15 @@ export interface EvaluatedRun {
   readonly record: RunRecord;
 }
 
-/** Evaluates validation and test clips with the checkpoint of the best epoch; without validation clips, with the last. */
-export async function evaluateRun(
-  job: EvaluationJob,
-  run: EvaluatedRun,
-  note: (text: string) => void,
-): Promise<readonly EvaluatedSide[]> {
-  const which: WhichCheckpoint = job.sides.validation.length > 0 ? "best" : "latest";
+/** The best epoch's; without clips that chose one, the last. */
+export function usualCheckpoint({ sides }: Pick<EvaluationJob, "sides">): WhichCheckpoint {
+  return sides.validation.length > 0 ? "best" : "latest";
+}
+
+/** Evaluates validation and test clips with the usual checkpoint. */
+export async function evaluateRun(job: EvaluationJob, run: EvaluatedRun): Promise<readonly EvaluatedSide[]> {
   const sides: readonly Side[] = (["validation", "test"] as const).filter((side) => job.sides[side].length > 0);
-  return evaluateSides(job, run, sides, which, note);
+  return evaluateSides(job, run, sides, usualCheckpoint(job));
 }
 
 /** Evaluates sides with one checkpoint, and writes `predictions/<side>.jsonl`. */
@@ -52,7 +53,6 @@ export async function evaluateSides(
   run: EvaluatedRun,
   sides: readonly Side[],
   which: WhichCheckpoint,
-  note: (text: string) => void,
 ): Promise<readonly EvaluatedSide[]> {
   const checkpoint = await loadCheckpoint(run.path, which);
   const runner = await openInference(job);
@@ -61,7 +61,7 @@ export async function evaluateSides(
     const done: EvaluatedSide[] = [];
     for (const side of sides) {
       const clips = job.sides[side];
-      const source = await openEvaluation(job, side, runner.program.inputs, { note });
+      const source = await openEvaluation(job, side, runner.program.inputs, {});
       try {
         const loss = job.recipe.stages.at(-1)?.loss ?? [];
         const predictions = await predictClips(runner, source, clips, outputKindOf(loss));
@@ -108,18 +108,40 @@ function keep(
   };
   const file = join("predictions", `${side}.jsonl`);
   writeWhole(join(path, file), encodePredictions(header, predictions));
-  const metrics = [{ kind: "accuracy" }, { kind: "uar" }, { kind: "macro_f1" }, { kind: "loss" }] as const;
-  const scores = Object.fromEntries(
-    metrics.map((metric) => [metricName(metric), metricValue(metric, predictions, sides.classes)]),
-  );
-  return { header, predictions, file, summary: { side, step, scores } };
+  return { header, predictions, file };
+}
+
+/** Scores as `--json` has them: each with its formula and interval, the confusion matrix, and the clips that failed. */
+export function scoresValue(predictions: Predictions, metrics: readonly Metric[], replicates: number): object {
+  const { header, clips } = predictions;
+  const found = evaluate(predictions, metrics, { replicates });
+  const { classes } = header;
+  return {
+    ...header,
+    clips: clips.length,
+    subjects: found.subjects,
+    scores: found.scores.map(({ name, text, interval }) => ({ name, formula: text.formula, ...interval })),
+    intervals: found.method,
+    notes: found.notes,
+    accuracyByWilson: found.wilson,
+    byClass: found.classes,
+    confusion: {
+      rows: "true class",
+      columns: [...classes, "none"],
+      counts: classes.map((_, truth) => [
+        ...classes.map((__, predicted) => countAt(found.confusion, truth, predicted)),
+        countAt(found.confusion, truth, "none"),
+      ]),
+    },
+    alwaysTheLargest: found.largest,
+    failed: found.failed.map(({ path, class: name, failure }) => ({ path, class: name, failure })),
+  };
 }
 
 /** Prints the scores of a side. */
 export function showScores(
   { header, predictions }: Pick<EvaluatedSide, "header" | "predictions">,
-  options: { readonly replicates?: number } = {},
+  options: { readonly replicates?: number; readonly metrics?: readonly Metric[] } = {},
 ): void {
-  print();
   for (const line of scoresTable(header, predictions, options)) print(line);
 }

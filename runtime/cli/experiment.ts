@@ -5,7 +5,7 @@
  * source is printed, what is wrong with the rest is thrown.
  */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { cpus, release, type as systemType, totalmem } from "node:os";
 import { basename, dirname, isAbsolute, join, relative, resolve as resolvePath } from "node:path";
 import { bindModel } from "../../compiler/compile.ts";
@@ -20,7 +20,7 @@ import { type Sides, splitSides } from "../data/sides.ts";
 import { countClasses } from "../data/split.ts";
 import type { RunRecord, SideCount } from "../train/records.ts";
 import { withoutCommonFolder } from "../train/run-folder.ts";
-import { CommandError, EXIT, systemError } from "./exit.ts";
+import { CommandError, EXIT, systemCode, systemError } from "./exit.ts";
 import { report, stage } from "./model.ts";
 import type { Entry } from "./sources.ts";
 
@@ -82,6 +82,7 @@ export function openExperiment(request: ExperimentRequest, json: boolean): Exper
   const sizes = new Map([["N", recipe.data.batch], ...bind]);
   const bound = stage(bindModel(model, sizes), { json });
   if (bound === undefined) return undefined;
+  checkClasses(bound, sides.classes, folder);
   return {
     model: bound,
     sizes,
@@ -98,6 +99,19 @@ export function openExperiment(request: ExperimentRequest, json: boolean): Exper
       used.map(({ path, text: content }) => ({ path: path.startsWith("<") ? "model.net" : path, text: content })),
     ),
   };
+}
+
+/** As many classes as the model tells apart; a single number tells two. */
+function checkClasses({ name, graph }: Model, classes: readonly string[], folder: string): void {
+  const outputs = Number(graph.outputs[0]?.node.shape.at(-1) ?? 0);
+  const told = outputs === 1 ? 2 : outputs;
+  if (told === classes.length) return;
+  const names = classes.map((label) => `\`${label}\``).join(", ");
+  throw new CommandError(
+    EXIT.wrong,
+    `\`${folder}\` has ${classes.length} classes (${names}), and \`${name}\` tells ${told} apart`,
+    [`make the network for as many: \`classes=${classes.length}\``],
+  );
 }
 
 /** A recipe without the folder of its clips: a set may move, and its manifest says whether it is still the same. */
@@ -118,12 +132,23 @@ function openManifest(folder: string, moved = false): { readonly manifest: Manif
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    const failure = systemError(`read \`${file}\``, error);
-    throw new CommandError(failure.exit, failure.message, [
-      ...(moved ? ["if the set has moved, `--data FOLDER` says where it is now"] : []),
-      `\`netc data scan ${folder} --layout …\` writes the manifest of a set`,
-      "`netc data make FOLDER --layout association` draws a synthetic one",
-    ]);
+    const there = existsSync(folder);
+    const { exit, message } = systemError(`read \`${file}\``, error);
+    throw new CommandError(
+      exit,
+      systemCode(error) !== "ENOENT"
+        ? message
+        : there
+          ? `\`${folder}\` is no set of clips yet: it has no ${MANIFEST_FILE}`
+          : `there is no set of clips \`${folder}\``,
+      [
+        ...(moved ? ["if the set has moved, `--data FOLDER` says where it is now"] : []),
+        ...(there
+          ? [`\`netc data scan ${folder} --layout …\` writes the manifest of a set`]
+          : ["check the path: `--data` is taken from here, a recipe's own folder from where its file lies"]),
+        "`netc data make FOLDER --layout association` draws a synthetic set",
+      ],
+    );
   }
   const manifest = decodeManifest(text);
   if ("error" in manifest)

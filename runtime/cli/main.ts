@@ -297,9 +297,10 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
         .argument("<runs...>", "run folders")
         .addOption(new Option("--side <name>", "which clips").choices(["test", "validation"]).default("test"))
         .addOption(
-          new Option("--checkpoint <which>", "best, latest, or the number of an update")
-            .argParser(checkpointName)
-            .default("best"),
+          new Option(
+            "--checkpoint <which>",
+            "best, latest, or the number of an update (default: best, or latest without validation clips)",
+          ).argParser(checkpointName),
         )
         .option("--data <folder>", "the set of clips, if it has moved")
         .addOption(new Option("--segments <n>", "windows of each clip (default: the recipe's)").argParser(positive))

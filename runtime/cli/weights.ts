@@ -114,7 +114,9 @@ export async function openWeights(
       ]);
     }
     const file = await openFile(path);
-    const header = new Map([...file.tensors].map(([name, entry]) => [name, entry.shape]));
+    // A checkpoint of netc's own: what its optimizer remembers has a `/` in its name and is no weight.
+    const tensors = [...file.tensors].filter(([name]) => !name.includes("/"));
+    const header = new Map(tensors.map(([name, entry]) => [name, entry.shape]));
     const plan = planWeights(model, header, stream === undefined ? { skip } : { skip, stream });
     diagnostics.push(...reportWeights(plan, path));
     for (const load of plan.loads) found.set(load.path, { load, file, path });

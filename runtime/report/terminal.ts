@@ -5,20 +5,12 @@
  * granted.
  */
 import type { Metric } from "../../compiler/recipe/recipe.ts";
-import {
-  type BootstrapOptions,
-  holm,
-  MCNEMAR_CAVEAT,
-  mcnemar,
-  pairClips,
-  pairedBootstrap,
-  seedDifference,
-  WILSON_CAVEAT,
-} from "../metrics/intervals.ts";
-import { countAt, METRIC_RULES, metricText, metricValue, supportOf } from "../metrics/scores.ts";
+import { type BootstrapOptions, MCNEMAR_CAVEAT, WILSON_CAVEAT } from "../metrics/intervals.ts";
+import { countAt, METRIC_RULES, supportOf } from "../metrics/scores.ts";
 import type { Predictions } from "../train/predictions.ts";
 import type { ClipPrediction, PredictionHeader } from "../train/records.ts";
-import { evaluate, showDifference, showInterval, shownMetrics, showScore } from "./evaluation.ts";
+import { compareRuns, compareSeeds } from "./comparison.ts";
+import { evaluate, showDifference, showInterval, showScore } from "./evaluation.ts";
 import { count, percent, table } from "./text.ts";
 
 export interface ScoreOptions extends BootstrapOptions {
@@ -98,17 +90,6 @@ export function scoresTable(
   ];
 }
 
-const sameList = (a: readonly string[], b: readonly string[]): boolean =>
-  a.length === b.length && a.every((item, index) => item === b[index]);
-
-/** Why the predictions `a` and `b` cannot be compared; undefined if they can. */
-function unlike(a: PredictionHeader, b: PredictionHeader): string | undefined {
-  if (!sameList(a.classes, b.classes))
-    return `the classes are not the same: ${a.classes.join(", ")} in the first, ${b.classes.join(", ")} in the second`;
-  if (a.side !== b.side) return `the first predicts its ${a.side} clips, the second its ${b.side} clips`;
-  return undefined;
-}
-
 const pValue = (p: number): string => (Number.isNaN(p) ? "–" : p < 0.0001 ? "< 0.0001" : p.toFixed(4));
 
 const HOLM = "p (Holm) is corrected for the number of scores in the table.";
@@ -119,37 +100,24 @@ export function comparisonTable(
   b: Predictions,
   { metrics = [], ...options }: ScoreOptions = {},
 ): readonly string[] | { readonly error: string } {
-  const problem = unlike(a.header, b.header);
-  if (problem !== undefined) return { error: problem };
-  const pairs = pairClips(a.clips, b.clips);
-  if ("error" in pairs) return pairs;
-  const { classes } = a.header;
-  const shown = shownMetrics(metrics, classes);
-  const result = pairedBootstrap(shown, pairs, classes, options);
-  const corrected = holm(result.differences.map(({ p }) => p));
-  const rows = result.differences.flatMap((row, index) => {
-    const metric = shown[index];
-    if (metric === undefined) return [];
-    const text = metricText(metric);
-    return [
-      [
-        text.title,
-        showScore(row.a, text),
-        showScore(row.b, text),
-        showDifference(row.difference.value, text),
-        showInterval(row.difference, (value) => showDifference(value, text)),
-        pValue(row.p),
-        pValue(corrected[index] ?? Number.NaN),
-        text.formula,
-      ],
-    ];
-  });
-  const test = mcnemar(pairs, classes);
+  const result = compareRuns(a, b, { metrics, ...options });
+  if ("error" in result) return result;
+  const rows = result.differences.map(({ text, first, second, difference, p, corrected }) => [
+    text.title,
+    showScore(first, text),
+    showScore(second, text),
+    showDifference(difference.value, text),
+    showInterval(difference, (value) => showDifference(value, text)),
+    pValue(p),
+    pValue(corrected),
+    text.formula,
+  ]);
+  const test = result.mcnemar;
   const titles = ["score", "first", "second", "difference", "95 % interval", "p", "p (Holm)", "formula"];
   return [
     `first:  ${a.header.run} (${a.header.model}, seed ${a.header.seed})`,
     `second: ${b.header.run} (${b.header.model}, seed ${b.header.seed})`,
-    `${a.header.side}: the same ${count(pairs.a.length, "clip")}; a difference is second minus first`,
+    `${a.header.side}: the same ${count(result.clips, "clip")}; a difference is second minus first`,
     ...(a.header.note === "" ? [] : [a.header.note]),
     "",
     ...lines(table(titles, rows, new Set([1, 2, 3, 5, 6]))),
@@ -169,49 +137,25 @@ export function seedsTable(
   second: readonly Predictions[],
   { metrics = [] }: Pick<ScoreOptions, "metrics"> = {},
 ): readonly string[] | { readonly error: string } {
-  const [reference] = first;
-  if (reference === undefined || second.length === 0) return { error: "there are no runs to compare" };
-  const { header } = reference;
-  for (const run of [...first, ...second]) {
-    const problem = unlike(header, run.header);
-    if (problem !== undefined) return { error: `\`${run.header.run}\`: ${problem}` };
-    const same = pairClips(reference.clips, run.clips);
-    if ("error" in same) return { error: `\`${header.run}\` and \`${run.header.run}\`: ${same.error}` };
-  }
-  const bySeed = (runs: readonly Predictions[]): ReadonlyMap<number, Predictions> =>
-    new Map(runs.map((run) => [run.header.seed, run]));
-  const [a, b] = [bySeed(first), bySeed(second)];
-  if (a.size < first.length || b.size < second.length)
-    return { error: `two runs of the ${a.size < first.length ? "first" : "second"} have the same seed` };
-  const lone = [...[...a.keys()].filter((seed) => !b.has(seed)), ...[...b.keys()].filter((seed) => !a.has(seed))];
-  if (lone.length > 0) return { error: `seed ${lone.join(", ")} has a run on one side only` };
-  const seeds = [...a.keys()].sort((x, y) => x - y);
-  const { classes } = header;
-  const shown = shownMetrics(metrics, classes);
-  const results = shown.map((metric) => {
-    const scores = (runs: ReadonlyMap<number, Predictions>): readonly number[] =>
-      seeds.map((seed) => metricValue(metric, runs.get(seed)?.clips ?? [], classes));
-    const [own, other] = [scores(a), scores(b)];
-    return { text: metricText(metric), own, other, ...seedDifference(own, other) };
-  });
-  const corrected = holm(results.map(({ p }) => p));
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const rows = results.map(({ text, own, other, difference, deviation, p }, index) => [
+  const result = compareSeeds(first, second, { metrics });
+  if ("error" in result) return result;
+  const { header, seeds } = result;
+  const rows = result.differences.map(({ text, first: own, second: other, difference, deviation, p, corrected }) => [
     text.title,
-    showScore(mean(own), text),
-    showScore(mean(other), text),
+    showScore(own, text),
+    showScore(other, text),
     showDifference(difference.value, text),
     Number.isNaN(deviation) ? "–" : showDifference(deviation, text).replace("+", ""),
     showInterval(difference, (value) => showDifference(value, text)),
     pValue(p),
-    pValue(corrected[index] ?? Number.NaN),
+    pValue(corrected),
     text.formula,
   ]);
   const titles = ["score", "first", "second", "difference", "sd", "95 % interval", "p", "p (Holm)", "formula"];
   return [
     `first:  ${header.model}, ${count(seeds.length, "run")}`,
     `second: ${second[0]?.header.model ?? ""}, ${count(seeds.length, "run")}`,
-    `${header.side}: the same ${count(reference.clips.length, "clip")}, seeds ${seeds.join(", ")}; means over seeds; a difference is second minus first`,
+    `${header.side}: the same ${count(result.clips, "clip")}, seeds ${seeds.join(", ")}; means over seeds; a difference is second minus first`,
     ...(header.note === "" ? [] : [header.note]),
     "",
     ...lines(table(titles, rows, new Set([1, 2, 3, 4, 6, 7]))),

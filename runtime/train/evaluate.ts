@@ -101,7 +101,7 @@ export async function openEvaluation(
   { pool, folder, sides, recipe }: EvaluationJob,
   side: "validation" | "test",
   inputs: readonly ProgramInput[],
-  told: { readonly note: (text: string) => void; readonly onPrepared?: (done: number, total: number) => void },
+  told: { readonly note?: (text: string) => void; readonly onPrepared?: (done: number, total: number) => void },
 ): Promise<EvaluationSource> {
   return demand(
     await evaluationBatches({
@@ -112,7 +112,7 @@ export async function openEvaluation(
       inputs,
       recipe: recipe.data,
       ...(told.onPrepared === undefined ? {} : { onPrepared: told.onPrepared }),
-      onFailure: ({ problem }) => told.note(`counts as wrong: \`${problem.path}\`: ${problem.message}`),
+      onFailure: ({ problem }) => told.note?.(`counts as wrong: \`${problem.path}\`: ${problem.message}`),
     }),
   );
 }

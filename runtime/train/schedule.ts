@@ -73,6 +73,11 @@ function afterWarmup({ then }: Schedule, time: number, epochs: number, plateau: 
   }
 }
 
+/** True if the factor is 0 for the whole of a stage: its warm-up takes all of it, and ends where the schedule is at 0. */
+export function neverMoves(schedule: Schedule, epochs: number): boolean {
+  return schedule.warmup >= epochs && afterWarmup(schedule, schedule.warmup, epochs, PLATEAU_START) < 1e-9;
+}
+
 /**
  * The state after an epoch with this score: PyTorch's ReduceLROnPlateau with threshold 0 and without a cool-down. It
  * bears `patience` epochs without an improvement, and reduces after the next one; then it counts anew.

@@ -2,12 +2,14 @@
  * `netc eval`: a trained run on the clips of a side, with intervals; and two runs, or two sets of runs, compared.
  */
 import { join } from "node:path";
+import type { Metric } from "../../../compiler/recipe/recipe.ts";
 import { openPool } from "../../data/loader/pool.ts";
+import { compareRuns, compareSeeds } from "../../report/comparison.ts";
 import { comparisonTable, seedsTable } from "../../report/terminal.ts";
 import { type Predictions, readPredictions } from "../../train/predictions.ts";
 import { readRun } from "../../train/run-folder.ts";
 import { chooseTarget, type DeviceName } from "../devices.ts";
-import { evaluateSides, type Side, showScores } from "../evaluation.ts";
+import { evaluateSides, type Side, scoresValue, showScores, usualCheckpoint } from "../evaluation.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { openExperiment } from "../experiment.ts";
 import { printJson } from "../json.ts";
@@ -18,7 +20,8 @@ import { asCommandError } from "./train.ts";
 
 export interface EvalOptions {
   readonly side: Side;
-  readonly checkpoint: "best" | "latest" | number;
+  /** Undefined: the best, or where no clips were held out to choose it, the latest. */
+  readonly checkpoint?: "best" | "latest" | number;
   readonly data?: string;
   readonly device: DeviceName;
   readonly segments?: number;
@@ -33,9 +36,9 @@ export interface EvalOptions {
 export async function evalCommand(runs: readonly string[], options: EvalOptions): Promise<ExitCode> {
   const json = options.json === true;
   try {
-    const first: Predictions[] = [];
+    const first: RunPredictions[] = [];
     for (const run of runs) first.push(await predictionsOf(run, options, json));
-    const second: Predictions[] = [];
+    const second: RunPredictions[] = [];
     for (const run of options.compare ?? []) second.push(await predictionsOf(run, options, json));
     return show(first, second, options);
   } catch (error) {
@@ -43,17 +46,28 @@ export async function evalCommand(runs: readonly string[], options: EvalOptions)
   }
 }
 
+/** Predictions with the metrics that the run's recipe asks for. */
+interface RunPredictions extends Predictions {
+  readonly metrics: readonly Metric[];
+}
+
 /** What a run says of its clips: predicted now, or as it is stored. */
-async function predictionsOf(folder: string, options: EvalOptions, json: boolean): Promise<Predictions> {
+async function predictionsOf(folder: string, options: EvalOptions, json: boolean): Promise<RunPredictions> {
   const record = readRun(folder);
   if (options.stored === true) {
     const stored = readPredictions(join(folder, "predictions", `${options.side}.jsonl`));
     if ("error" in stored)
       throw new CommandError(EXIT.wrong, stored.error, ["leave `--stored` out to predict them now"]);
-    return stored;
+    return { ...stored, metrics: record.recipe.metrics };
   }
   const entry = openEntry(join(folder, "sources", record.request.source));
-  const request = { ...record.request, entry, folder: options.data ?? record.data.folder, seed: record.seed };
+  const request = {
+    ...record.request,
+    entry,
+    folder: options.data ?? record.data.folder,
+    seed: record.seed,
+    moved: options.data === undefined,
+  };
   const experiment = openExperiment(request, json);
   if (experiment === undefined) throw new CommandError(EXIT.wrong, `the sources in \`${folder}\` do not compile`);
   if (experiment.graphHash !== record.model.graphHash)
@@ -85,12 +99,13 @@ async function predictionsOf(folder: string, options: EvalOptions, json: boolean
       open: (program: Parameters<typeof openRunner>[0]) => openRunner(program, target),
       pool,
     };
-    const [done] = await evaluateSides(job, { path: folder, record }, [options.side], options.checkpoint, warn);
+    const which = options.checkpoint ?? usualCheckpoint(job);
+    const [done] = await evaluateSides(job, { path: folder, record }, [options.side], which);
     if (done === undefined || done.predictions.length === 0)
       throw new CommandError(EXIT.wrong, `\`${folder}\` has no ${options.side} clips`, [
         "`--side test` evaluates the test clips",
       ]);
-    return { header: done.header, clips: done.predictions };
+    return { header: done.header, clips: done.predictions, metrics: recipe.metrics };
   } finally {
     await pool.close();
   }
@@ -100,21 +115,33 @@ function warn(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-function show(first: readonly Predictions[], second: readonly Predictions[], options: EvalOptions): ExitCode {
+function show(first: readonly RunPredictions[], second: readonly RunPredictions[], options: EvalOptions): ExitCode {
   const replicates = options.bootstrap;
-  if (options.json === true) {
-    printJson({ runs: first.map(({ header }) => header), compared: second.map(({ header }) => header) });
-    return EXIT.ok;
-  }
   const [a] = first;
   const [b] = second;
-  if (a !== undefined && b !== undefined) {
-    const table =
-      first.length === 1 && second.length === 1 ? comparisonTable(a, b, { replicates }) : seedsTable(first, second);
-    if ("error" in table) throw new CommandError(EXIT.wrong, table.error);
-    for (const line of table) print(line);
+  const json = options.json === true;
+  if (a === undefined || b === undefined) {
+    if (json) printJson({ runs: first.map((run) => scoresValue(run, run.metrics, replicates)) });
+    else
+      for (const [index, { header, clips, metrics }] of first.entries()) {
+        if (index > 0) print();
+        showScores({ header, predictions: clips }, { replicates, metrics });
+      }
     return EXIT.ok;
   }
-  for (const { header, clips } of first) showScores({ header, predictions: clips }, { replicates });
+  const paired = first.length === 1 && second.length === 1;
+  const all = { replicates, metrics: a.metrics };
+  if (json) {
+    const comparison = paired ? compareRuns(a, b, all) : compareSeeds(first, second, all);
+    if ("error" in comparison) throw new CommandError(EXIT.wrong, comparison.error);
+    const values = (runs: readonly RunPredictions[]): readonly object[] =>
+      runs.map((run) => scoresValue(run, run.metrics, replicates));
+    const differences = comparison.differences.map(({ text, ...row }) => ({ ...row, formula: text.formula }));
+    printJson({ runs: values(first), compared: values(second), comparison: { ...comparison, differences } });
+    return EXIT.ok;
+  }
+  const table = paired ? comparisonTable(a, b, all) : seedsTable(first, second, all);
+  if ("error" in table) throw new CommandError(EXIT.wrong, table.error);
+  for (const line of table) print(line);
   return EXIT.ok;
 }

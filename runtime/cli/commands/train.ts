@@ -14,19 +14,20 @@ import { onInterrupt, parseDuration } from "../../train/interruption.ts";
 import { openProgress, type Progress } from "../../train/progress.ts";
 import type { RunRecord } from "../../train/records.ts";
 import { createRun, findManifest, openRun, type RunFolder } from "../../train/run-folder.ts";
+import { neverMoves } from "../../train/schedule.ts";
 import { openEventFile } from "../../train/tensorboard.ts";
 import { type TrainingJob, type TrainingResult, train } from "../../train/train.ts";
 import { SourceError, type Values } from "../../train/trainer.ts";
 import { tryAttendRun } from "../attention.ts";
 import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
-import { evaluateRun, showScores } from "../evaluation.ts";
+import { evaluateRun, scoresValue, showScores } from "../evaluation.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { type Experiment, type ExperimentRequest, openExperiment, recordOf, withoutFolder } from "../experiment.ts";
 import { printJson } from "../json.ts";
 import { report } from "../model.ts";
 import { engineFailure, openRunner } from "../open.ts";
 import { openEntry } from "../sources.ts";
-import { grouped, print } from "../terminal.ts";
+import { count, grouped, print } from "../terminal.ts";
 import { openWeights } from "../weights.ts";
 import { writeReport } from "./report.ts";
 
@@ -102,13 +103,26 @@ function checkChanges(
   allow: boolean,
 ): readonly string[] {
   const saved = { ...checkpoint.record.facts, manifest: findManifest(run.path, checkpoint.record.facts.manifestHash) };
+  const parameters = experiment.model.parameters.map(({ path, node }) => ({
+    name: path,
+    shape: node.shape.map(Number),
+  }));
+  const stored = [...checkpoint.tensors].flatMap(([name, { shape }]) => (name.includes("/") ? [] : [{ name, shape }]));
   const changes = [
     ...whatChanged(saved, { ...facts, manifest: experiment.manifest }),
-    ...compareLayouts(
-      [...checkpoint.tensors].flatMap(([name, { shape }]) => (name.includes("/") ? [] : [{ name, shape }])),
-      experiment.model.parameters.map(({ path, node }) => ({ name: path, shape: node.shape.map(Number) })),
-    ),
+    ...compareLayouts(stored, parameters),
   ];
+  const misfits = parameters.filter(({ name, shape }) => {
+    const before = checkpoint.tensors.get(name)?.shape;
+    return before !== undefined && String(before) !== String(shape);
+  });
+  if (misfits.length > 0) {
+    const layers = new Set(misfits.map(({ name }) => name.slice(0, Math.max(0, name.lastIndexOf(".")))));
+    refuseChanges(run.path, changes, [
+      "a run cannot go on with parameters of other shapes: undo the change, or start a run of its own from what fits:",
+      `\`--weights ${join(checkpoint.folder, "state.safetensors")} --skip ${[...layers].join(",")}\``,
+    ]);
+  }
   if (!allow)
     refuseChanges(run.path, changes, [
       "undo the change, or start a run of its own: leave `--resume` out",
@@ -179,6 +193,19 @@ export async function trainCommand(file: string | undefined, options: TrainOptio
   }
 }
 
+/** A stage whose learning rate is always 0 computes for nothing: `--set epochs=1` makes one of the usual schedule. */
+function checkRates({ recipe }: Experiment): void {
+  for (const { name, schedule, epochs } of recipe.stages) {
+    if (!neverMoves(schedule, epochs)) continue;
+    const whose = name === "" ? "the training" : `the stage \`${name}\``;
+    throw new CommandError(
+      EXIT.wrong,
+      `the learning rate is 0 for all of ${whose}: its warm-up takes ${count(schedule.warmup, "epoch")} of ${epochs}, and ends where the schedule is at 0`,
+      ["more epochs, or a shorter `Warmup`, or `schedule = Constant`"],
+    );
+  }
+}
+
 /** Options that contradict each other. */
 function checkOptions({ resume, run, weights, skip, allowChanges }: TrainOptions): void {
   if (resume === undefined) {
@@ -203,10 +230,11 @@ export function asCommandError(error: unknown, json: boolean): unknown {
     return new CommandError(error.kind === "machine" ? EXIT.machine : EXIT.wrong, error.message, error.help);
   if (error instanceof EngineError) return engineFailure(error);
   if (error instanceof ClipError)
-    return new CommandError(EXIT.wrong, `a clip has changed meanwhile: ${error.message}`, [
-      ...(error.problem.help === "" ? [] : [error.problem.help]),
-      "what was trained before is saved: `netc train --resume RUN` goes on",
-    ]);
+    return new CommandError(
+      EXIT.wrong,
+      `a clip has changed meanwhile: ${error.message}`,
+      error.problem.help === "" ? [] : [error.problem.help],
+    );
   if (error instanceof SourceError) {
     report(error.diagnostics, { json });
     return new CommandError(EXIT.wrong, "the model cannot be trained as it is");
@@ -232,6 +260,7 @@ async function trainRun(
       throw new CommandError(EXIT.usage, "`--device interp` is for looking closely, not for training", [
         "`--device wasm` trains on the CPU",
       ]);
+    checkRates(experiment);
     const facts = factsOf(experiment, target);
     const start = await startOf(experiment.model, options, experiment.seed, json);
     if (start === undefined) return EXIT.wrong;
@@ -331,31 +360,52 @@ async function follow(all: Following): Promise<ExitCode> {
     saveEvery: options.saveEvery,
     onPrepared: tellPreparation((text) => progress.note(text)),
   };
+  let shown = true;
   try {
     for (const note of notes) progress.note(note);
-    const result = await train(job);
+    const result = await trainResumably(job);
     progress.end(ending(result, run));
+    shown = false;
     if (result.ended !== "finished") {
       if (json) printJson({ run: run.path, ...result });
       return EXIT.ok;
     }
     // Nothing is left to be saved: from here on a signal ends the command at once.
     interruption.close();
-    const scores = options.test ? await evaluateRun(job, run, (text) => progress.note(text)) : [];
+    const scores = options.test ? await evaluateRun(job, run) : [];
     await tryAttendRun(job, run, scores, (text) => progress.note(text));
     const { page } = writeReport(run.path, { bootstrap: REPLICATES, seed: 0 });
-    if (json) printJson({ run: run.path, ...result, scores: scores.map(({ summary }) => summary), report: page });
-    else {
-      for (const score of scores) showScores(score);
+    const { metrics } = recipe;
+    if (json) {
+      const sides = scores.map(({ header, predictions: clips }) => scoresValue({ header, clips }, metrics, REPLICATES));
+      printJson({ run: run.path, ...result, scores: sides, report: page });
+    } else {
+      for (const score of scores) {
+        print();
+        showScores(score, { metrics });
+      }
       print();
       print(`report: ${page}`);
     }
     return EXIT.ok;
   } finally {
-    progress.end("");
+    // A line that stands in a terminal is not to be mixed with what is said of the error.
+    if (shown && process.stdout.isTTY && !json) progress.end("");
     interruption.close();
     events.close();
     await pool.close();
+  }
+}
+
+/** Trains; an error that is none of the recipe's says how to go on once its cause is gone. */
+async function trainResumably(job: TrainingJob): Promise<TrainingResult> {
+  try {
+    return await train(job);
+  } catch (error) {
+    const known = error instanceof ClipError || error instanceof EngineError ? asCommandError(error, false) : error;
+    if (!(known instanceof CommandError)) throw error;
+    const help = `what was trained before is saved: \`netc train --resume ${job.run.path}\` goes on from there`;
+    throw new CommandError(known.exit, known.message, [...known.help, help]);
   }
 }
 

@@ -138,7 +138,8 @@ export class DataPool {
           default: {
             const waiting = this.#waiting.get(message.job);
             this.#waiting.delete(message.job);
-            if (--thread.jobs === 0) thread.worker.unref();
+            // While the pool closes, the process has to wait for its threads.
+            if (--thread.jobs === 0 && !this.#closed) thread.worker.unref();
             waiting?.resolve(message);
           }
         }
