@@ -6,6 +6,7 @@
  * more, so that a program that runs here runs on every device of that record.
  */
 import type { Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
+import { fromHalves } from "./half.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
 import { readState, toMemory, uploadLength } from "./state.ts";
 
@@ -230,9 +231,9 @@ class WebGPURunner implements Runner {
       const prepared = this.#run[i];
       if (prepared !== undefined) this.#submit([prepared]);
       const written: Float32Array[] = [];
-      for (const at of step.writes) {
-        const allocation = step.bindings[at] ?? -1;
-        written.push(await this.#copy(allocation, Math.floor((this.program.allocations[allocation]?.bytes ?? 0) / 4)));
+      for (const { binding, elements, half } of step.writes) {
+        const values = await this.#copy(step.bindings[binding] ?? -1, half ? Math.ceil(elements / 2) : elements);
+        written.push(half ? fromHalves(new Uint16Array(values.buffer, 0, elements)) : values);
       }
       if (!look(step.layers, written)) return;
     }
