@@ -6,11 +6,13 @@ import type { KernelProgram } from "./kernel/ir.ts";
 import { renderWasm, wasmScratchBytes } from "./kernel/wasm.ts";
 import { renderWGSL } from "./kernel/wgsl.ts";
 import { boundBuffers, bufferAt } from "./loop/access.ts";
+import { key } from "./loop/affine.ts";
 import { byteSize } from "./loop/layout.ts";
-import type { Buffer, Kernel, Load, Loops, Store } from "./loop/loops.ts";
+import type { Buffer, Kernel, Layout, Load, Loops, Store } from "./loop/loops.ts";
 import { type Demand, planMemory } from "./memory.ts";
 import { preprocessOf } from "./preprocess.ts";
 import type { LoadStep, Program, ProgramKernel, Step, Upload } from "./program.ts";
+import { foldScalars } from "./scalar.ts";
 import { scheduleCpu } from "./schedule/cpu.ts";
 import { type Scheduled, scheduleKernel } from "./schedule/gpu.ts";
 
@@ -39,16 +41,41 @@ function isolate(kernel: Kernel, buffers: readonly Buffer[]): Isolated {
   const rebind = <T extends Load | Store>(access: T): T => ({ ...access, buffer: outer.indexOf(access.buffer) });
   const local: Kernel = { ...kernel, loads: kernel.loads.map(rebind), stores: kernel.stores.map(rebind) };
   const own = outer.map((buffer, id): Buffer => ({ ...bufferAt(buffers, buffer), id }));
-  const { axes, loads, body, reduce, stores } = local;
-  const key = JSON.stringify([
-    axes,
-    loads,
-    body,
-    reduce,
-    stores,
-    own.map(({ shape, dtype, layout }) => [shape, dtype, layout]),
-  ]);
-  return { kernel: local, buffers: own, outer, key };
+  return { kernel: local, buffers: own, outer, key: kernelKey(local, own) };
+}
+
+function kernelKey({ axes, loads, body, reduce, stores }: Kernel, buffers: readonly Buffer[]): string {
+  // Scalars are numbered, equal ones alike: written out as trees they would repeat what they share.
+  const numbers = new Map<string, number>();
+  const number = (text: string): number => {
+    const found = numbers.get(text) ?? numbers.size;
+    numbers.set(text, found);
+    return found;
+  };
+  const roots = foldScalars<number>([...body, ...stores.map((store) => store.value)], {
+    constant: (value) => number(`c${Object.is(value, -0) ? "-0" : value}`),
+    load: (index) => number(`l${index}`),
+    state: (index) => number(`s${index}`),
+    axis: (index) => number(`a${index}`),
+    unary: (fn, value) => number(`${fn} ${value}`),
+    binary: (fn, left, right) => number(`${fn} ${left} ${right}`),
+    select: (compare, left, right, then, otherwise) => number(`${compare}? ${left} ${right} ${then} ${otherwise}`),
+    random: (draw, counters) => number(`r${key(draw.element)} ${draw.key} ${counters.join(" ")}`),
+  });
+  const access = ({ buffer, index, guards }: Load | Store): string =>
+    `${buffer}[${index.map(key).join()}]${guards.map((guard) => `${key(guard.index)}<${guard.size}`).join()}`;
+  return [
+    axes.map(({ name, size }) => `${name} ${size}`).join(),
+    loads.map((load) => `${access(load)}:${load.otherwise}`).join(),
+    stores.map(access).join(),
+    `${reduce} ${body.length} ${roots.join()}`,
+    [...numbers.keys()].join(),
+    buffers.map(({ shape, dtype, layout }) => `${shape.join("x")} ${dtype} ${textOf(layout)}`).join(),
+  ].join(";");
+}
+
+function textOf(layout: Layout): string {
+  return layout.kind === "rows" ? layout.order.join("") : `panels ${layout.width}`;
 }
 
 /** Schedules kernels for a target; equal ones once. */

@@ -430,10 +430,9 @@ export function evaluateScalar(scalar: Scalar, leaves: Leaves<number>): number {
   return value;
 }
 
-/** The scalar with its leaves replaced; shared subexpressions stay shared, constants fold. */
-export function rewriteScalar(scalar: Scalar, leaves: Leaves<Scalar>): Scalar {
-  const [rewritten = scalar] = foldScalars<Scalar>([scalar], { ...leaves, constant: num, unary, binary, select });
-  return rewritten;
+/** The scalars with their leaves replaced; what they share stays shared, constants fold. */
+export function rewriteScalars(scalars: readonly Scalar[], leaves: Leaves<Scalar>): readonly Scalar[] {
+  return foldScalars<Scalar>(scalars, { ...leaves, constant: num, unary, binary, select });
 }
 
 /** The scalars that an operation is applied to; none for leaves. */

@@ -96,7 +96,7 @@ export class GraphBuilder {
     { shape, dtype }: TensorType,
     where: Where,
   ): GraphNode {
-    const key = canonicalText([op, inputs.map((i) => i.id), attrs, shape, dtype]);
+    const key = `${op}(${inputs.map((i) => i.id).join()})${textOf(attrs)}${textOf(shape)}${dtype}`;
     let node = this.#known.get(key);
     if (node === undefined) {
       const id = this.#nodes.length;
@@ -112,6 +112,18 @@ export class GraphBuilder {
     for (const origin of where.origins) this.#origins[node.id]?.add(origin);
     return node;
   }
+}
+
+const texts = new WeakMap<object, string>();
+
+/** `canonicalText`, remembered: copies of a node share its attributes and its shape, and rewriting copies often. */
+function textOf(data: object): string {
+  let text = texts.get(data);
+  if (text === undefined) {
+    text = canonicalText(data);
+    texts.set(data, text);
+  }
+  return text;
 }
 
 /**

@@ -7,16 +7,23 @@ import type { Draw, Scalar } from "../scalar.ts";
 import { visitScalar } from "../scalar.ts";
 import { axesOf, constant, equal, isLinear } from "./affine.ts";
 import { offset } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Load, Store } from "./loops.ts";
+import type { Affine, Axis, Buffer, Guard, Kernel, Load, Store } from "./loops.ts";
 
 /** Extents of the kernel's axes, by axis number. */
 export function axisSizes(kernel: Kernel): readonly number[] {
   return kernel.axes.map((axis) => axis.size);
 }
 
+const knownOutputs = new WeakMap<readonly Store[], readonly number[]>();
+
 /** Axes that a store mentions, ascending; the loops around one finished value. */
-export function outputAxes(kernel: Kernel): readonly number[] {
-  return union(kernel.stores.flatMap((store) => store.index.map(axesOf)));
+export function outputAxes({ stores }: Kernel): readonly number[] {
+  let axes = knownOutputs.get(stores);
+  if (axes === undefined) {
+    axes = union(stores.flatMap((store) => store.index.map(axesOf)));
+    knownOutputs.set(stores, axes);
+  }
+  return axes;
 }
 
 /** Axes that no store mentions, ascending. */
@@ -82,9 +89,17 @@ export function bufferAt(buffers: readonly Buffer[], id: number): Buffer {
   return buffer;
 }
 
-/** Element offset of an access, over the kernel's axes. */
+const knownOffsets = new WeakMap<Load | Store, { axes: readonly Axis[]; buffer: Buffer; value: Affine }>();
+
+/** Element offset of an access, over the kernel's axes. Remembered: every stage asks for it, fusion again and again. */
 export function offsetOf(kernel: Kernel, buffers: readonly Buffer[], access: Load | Store): Affine {
-  return offset(bufferAt(buffers, access.buffer), access.index, axisSizes(kernel));
+  const { axes } = kernel;
+  const buffer = bufferAt(buffers, access.buffer);
+  const known = knownOffsets.get(access);
+  if (known !== undefined && known.axes === axes && known.buffer === buffer) return known.value;
+  const value = offset(buffer, access.index, axisSizes(kernel));
+  knownOffsets.set(access, { axes, buffer, value });
+  return value;
 }
 
 /** Distinct buffers that a kernel binds: loads in order of appearance, then stores. */

@@ -25,18 +25,41 @@ export function constant(value: number): Affine {
 
 /** `coefficient · axis`. */
 export function axis(index: number, coefficient = 1): Affine {
-  return combine([{ coefficient, atom: { kind: "axis", axis: index } }], 0);
+  return { terms: coefficient === 0 ? [] : [{ coefficient, atom: { kind: "axis", axis: index } }], constant: 0 };
 }
 
 export function add(...parts: readonly Affine[]): Affine {
-  return combine(
-    parts.flatMap((part) => part.terms),
-    parts.reduce((sum, part) => sum + part.constant, 0),
-  );
+  let [sum = constant(0)] = parts;
+  for (let i = 1; i < parts.length; i++) sum = join(sum, parts[i] ?? constant(0));
+  return sum;
+}
+
+/** The sum of two normal forms: their terms are in order already, and most are axes. */
+function join(a: Affine, b: Affine): Affine {
+  const value = a.constant + b.constant;
+  if (b.terms.length === 0) return value === a.constant ? a : { terms: a.terms, constant: value };
+  if (a.terms.length === 0) return value === b.constant ? b : { terms: b.terms, constant: value };
+  const terms: Term[] = [];
+  let [i, j] = [0, 0];
+  for (;;) {
+    const [left, right] = [a.terms[i], b.terms[j]];
+    if (left === undefined || right === undefined) break;
+    const order = compareAtoms(left.atom, right.atom);
+    if (order < 0) terms.push(left);
+    else if (order > 0) terms.push(right);
+    else {
+      const coefficient = left.coefficient + right.coefficient;
+      if (coefficient !== 0) terms.push({ coefficient, atom: left.atom });
+    }
+    if (order <= 0) i++;
+    if (order >= 0) j++;
+  }
+  return { terms: [...terms, ...a.terms.slice(i), ...b.terms.slice(j)], constant: value };
 }
 
 export function scale(e: Affine, by: number): Affine {
   if (by === 0) return constant(0);
+  if (by === 1) return e;
   return {
     terms: e.terms.map(({ coefficient, atom }) => ({ coefficient: coefficient * by, atom })),
     constant: e.constant * by + 0, // never -0
@@ -51,19 +74,7 @@ function divide(e: Affine, by: number): Affine {
   };
 }
 
-/** Merges equal atoms, drops zero coefficients, sorts: axes first, by number, then divisions by their keys. */
-function combine(terms: readonly Term[], value: number): Affine {
-  if (terms.length < 2) return { terms: terms.filter((term) => term.coefficient !== 0), constant: value };
-  const sorted = [...terms].sort((a, b) => compareAtoms(a.atom, b.atom));
-  const merged: Term[] = [];
-  for (const term of sorted) {
-    const last = merged.at(-1);
-    if (last === undefined || compareAtoms(last.atom, term.atom) !== 0) merged.push(term);
-    else merged[merged.length - 1] = { coefficient: last.coefficient + term.coefficient, atom: last.atom };
-  }
-  return { terms: merged.filter((term) => term.coefficient !== 0), constant: value };
-}
-
+/** Axes first, by number, then divisions by their keys. */
 function compareAtoms(a: Atom, b: Atom): number {
   if (a === b) return 0;
   if (a.kind === "axis" || b.kind === "axis") return rank(a) - rank(b);
@@ -111,6 +122,10 @@ export function isLinear(e: Affine): boolean {
 
 /** The axes that occur in `e`, also inside divisions, ascending. */
 export function axesOf(e: Affine): readonly number[] {
+  // A linear expression in normal form has its axes in order already.
+  const plain: number[] = [];
+  for (const { atom } of e.terms) if (atom.kind === "axis") plain.push(atom.axis);
+  if (plain.length === e.terms.length) return plain;
   const found = new Set<number>();
   const visit = (part: Affine): void => {
     for (const { atom } of part.terms) {
@@ -122,12 +137,16 @@ export function axesOf(e: Affine): readonly number[] {
   return [...found].sort((a, b) => a - b);
 }
 
+function mentions(e: Affine, index: number): boolean {
+  return e.terms.some(({ atom }) => (atom.kind === "axis" ? atom.axis === index : mentions(atom.of, index)));
+}
+
 /** `e`'s change when the axis grows by one; undefined if the axis occurs inside a division or remainder. */
 export function strideOf(e: Affine, index: number): number | undefined {
   let stride = 0;
   for (const { coefficient, atom } of e.terms) {
     if (atom.kind !== "axis") {
-      if (axesOf(atom.of).includes(index)) return undefined;
+      if (mentions(atom.of, index)) return undefined;
     } else if (atom.axis === index) stride = coefficient;
   }
   return stride;
@@ -334,8 +353,11 @@ function weight(e: Affine): number {
  * @param sizes extents of the axes that the replacements are written in
  */
 export function substitute(e: Affine, replacements: readonly Affine[], sizes: readonly number[]): Affine {
-  const parts = e.terms.map(({ coefficient, atom }) => scale(substituteAtom(atom, replacements, sizes), coefficient));
-  return collapse(add(constant(e.constant), ...parts), sizes);
+  let sum = constant(e.constant);
+  for (const { coefficient, atom } of e.terms) {
+    sum = join(sum, scale(substituteAtom(atom, replacements, sizes), coefficient));
+  }
+  return collapse(sum, sizes);
 }
 
 function substituteAtom(atom: Atom, replacements: readonly Affine[], sizes: readonly number[]): Affine {

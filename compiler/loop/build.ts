@@ -8,8 +8,8 @@
  * always holds, and axes ordered as loops.ts says.
  */
 
-import type { Counters, Draw, Scalar } from "../scalar.ts";
-import { binary, num, rewriteScalar, unary, visitScalar } from "../scalar.ts";
+import type { Counters, Draw, Leaves, Scalar } from "../scalar.ts";
+import { binary, num, rewriteScalars, unary, visitScalar } from "../scalar.ts";
 import { bufferAt, drawsOf, offsetOf, outputAxes, reductionAxes } from "./access.ts";
 import {
   add,
@@ -26,7 +26,7 @@ import {
   substitute,
   unflatten,
 } from "./affine.ts";
-import { offset } from "./layout.ts";
+import { offset, product } from "./layout.ts";
 import type { Affine, Axis, Buffer, Guard, Kernel, Load, ReducerName, Store } from "./loops.ts";
 
 // --------------------------------------------------------------------------------------------------------------- values
@@ -165,25 +165,35 @@ export function reindex(kernel: Kernel, axes: readonly Axis[], replacements: rea
     all
       .map((guard) => ({ index: substitute(guard.index, replacements, sizes), size: guard.size }))
       .filter((guard) => !alwaysHolds(guard, sizes));
-  const scalar = (value: Scalar): Scalar =>
-    rewriteScalar(value, {
-      load: (at) => ({ kind: "load", index: at }),
-      state: (at) => ({ kind: "state", index: at }),
-      axis: (at) => affineScalar(replacements[at] ?? constant(0)),
-      random: (draw, counters) => redraw(draw, counters, replacements, sizes),
-    });
+  const moved = withScalars(kernel, {
+    load: (at) => ({ kind: "load", index: at }),
+    state: (at) => ({ kind: "state", index: at }),
+    axis: (at) => affineScalar(replacements[at] ?? constant(0)),
+    random: (draw, counters) => redraw(draw, counters, replacements, sizes),
+  });
   return {
-    ...kernel,
+    ...moved,
     axes,
     loads: kernel.loads.map((load) => ({ ...load, index: index(load.index), guards: guards(load.guards) })),
-    body: kernel.body.map(scalar),
-    stores: kernel.stores.map((store) => ({
-      ...store,
-      index: index(store.index),
-      guards: guards(store.guards),
-      value: scalar(store.value),
-    })),
+    stores: moved.stores.map((store) => ({ ...store, index: index(store.index), guards: guards(store.guards) })),
   };
+}
+
+/** The kernel with the leaves of its body and of what it stores replaced. What those share stays shared. */
+export function withScalars(kernel: Kernel, leaves: Leaves<Scalar>): Kernel {
+  const values = rewriteScalars([...kernel.body, ...kernel.stores.map((store) => store.value)], leaves);
+  const stores = kernel.stores.map((store, i) => ({ ...store, value: values[kernel.body.length + i] ?? store.value }));
+  return { ...kernel, body: values.slice(0, kernel.body.length), stores };
+}
+
+/** The kernel without guards that always hold. */
+function withoutIdleGuards(kernel: Kernel): Kernel {
+  const sizes = kernel.axes.map((a) => a.size);
+  const lighter = <T extends Load | Store>(access: T): T =>
+    access.guards.some((guard) => alwaysHolds(guard, sizes))
+      ? { ...access, guards: access.guards.filter((guard) => !alwaysHolds(guard, sizes)) }
+      : access;
+  return { ...kernel, loads: kernel.loads.map(lighter), stores: kernel.stores.map(lighter) };
 }
 
 function alwaysHolds(guard: Guard, sizes: readonly number[]): boolean {
@@ -198,6 +208,7 @@ export function canonical(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
 
 function dropUnitAxes(kernel: Kernel): Kernel {
   const kept = kernel.axes.filter((a) => a.size !== 1);
+  if (kept.length === kernel.axes.length) return withoutIdleGuards(kernel);
   const replacements = kernel.axes.map((a) => (a.size === 1 ? constant(0) : axis(kept.indexOf(a))));
   return reindex(kernel, kept, replacements);
 }
@@ -220,7 +231,7 @@ function dropIdleAxes(kernel: Kernel): Kernel {
   if (idle.length === 0) return kernel;
   const kept = kernel.axes.filter((_, at) => used.has(at));
   const replacements = kernel.axes.map((a) => (kept.includes(a) ? axis(kept.indexOf(a)) : constant(0)));
-  const times = idle.reduce((product, a) => product * a.size, 1);
+  const times = product(idle.map((a) => a.size));
   const counted = reduce === "sum" ? binary("mul", value, num(times)) : value;
   const shorter = reindex({ ...kernel, body: [counted] }, kept, replacements);
   return reductionAxes(shorter).length > 0 ? shorter : withoutReduction(shorter);
@@ -230,16 +241,16 @@ function dropIdleAxes(kernel: Kernel): Kernel {
 function withoutReduction(kernel: Kernel): Kernel {
   const [value] = kernel.body;
   if (value === undefined) throw new Error(`internal: ${kernel.name} reduces nothing`);
-  const stores = kernel.stores.map((store) => ({
-    ...store,
-    value: rewriteScalar(store.value, {
+  const stored = withScalars(
+    { ...kernel, body: [] },
+    {
       load: (index) => ({ kind: "load", index }),
       state: () => value,
       axis: (at) => ({ kind: "axis", axis: at }),
       random: (draw, counters) => ({ ...draw, counters }),
-    }),
-  }));
-  return { ...kernel, body: [], reduce: undefined, stores };
+    },
+  );
+  return { ...stored, reduce: undefined };
 }
 
 /** Splits axes (a = k·a₁ + a₀) wherever that removes a division or remainder from an address or a draw. */
@@ -325,27 +336,37 @@ export function mergeAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
     ...axisLeaves(kernel),
   ]);
   const addresses = walked(kernel, buffers);
-  for (let outer = 0; outer + 1 < kernel.axes.length; outer++) {
-    const inner = outer + 1;
-    const [a, b] = [kernel.axes[outer], kernel.axes[inner]];
-    if (a === undefined || b === undefined || pinned.has(outer) || pinned.has(inner)) continue;
-    if (outputs.has(outer) !== outputs.has(inner)) continue;
-    const joined = addresses.every((address) => {
-      const [far, near] = [strideOf(address, outer), strideOf(address, inner)];
+  const joins = (outer: number): boolean => {
+    const [a, b] = [kernel.axes[outer], kernel.axes[outer + 1]];
+    if (a === undefined || b === undefined || pinned.has(outer) || pinned.has(outer + 1)) return false;
+    if (outputs.has(outer) !== outputs.has(outer + 1)) return false;
+    return addresses.every((address) => {
+      const [far, near] = [strideOf(address, outer), strideOf(address, outer + 1)];
       return far !== undefined && near !== undefined && far === near * b.size;
     });
-    if (!joined) continue;
-    const axes = kernel.axes.flatMap((old, i) =>
-      i === outer ? [{ name: a.name + b.name, size: a.size * b.size }] : i === inner ? [] : [old],
-    );
-    const sizes = axes.map((one) => one.size);
-    const replacements = kernel.axes.map((_, i) => {
-      if (i === outer) return floorDiv(axis(outer), b.size, sizes);
-      return i === inner ? mod(axis(outer), b.size, sizes) : axis(i > inner ? i - 1 : i);
-    });
-    return mergeAxes(reindex(kernel, axes, replacements), buffers);
-  }
-  return kernel;
+  };
+  /** For each new axis, the old ones that it walks. */
+  const runs: number[][] = [];
+  kernel.axes.forEach((_, at) => {
+    const last = runs.at(-1);
+    if (last !== undefined && joins(at - 1)) last.push(at);
+    else runs.push([at]);
+  });
+  if (runs.length === kernel.axes.length) return kernel;
+  const part = (at: number): Axis => kernel.axes[at] ?? { name: "", size: 1 };
+  const axes = runs.map((run) => ({
+    name: run.map((at) => part(at).name).join(""),
+    size: product(run.map((at) => part(at).size)),
+  }));
+  const sizes = axes.map((one) => one.size);
+  const replacements = runs.flatMap((run, at) =>
+    run.map((old, digit) => {
+      const inner = product(run.slice(digit + 1).map((a) => part(a).size));
+      const above = floorDiv(axis(at), inner, sizes);
+      return digit === 0 ? above : mod(above, part(old).size, sizes);
+    }),
+  );
+  return reindex(kernel, axes, replacements);
 }
 
 /** Axes that scalars use as numbers. */

@@ -8,12 +8,13 @@
  */
 
 import { DRAW_COST } from "../random.ts";
-import type { Scalar } from "../scalar.ts";
-import { BINARY, evaluateScalar, rewriteScalar, UNARY, visitScalar } from "../scalar.ts";
+import type { Leaves, Scalar } from "../scalar.ts";
+import { BINARY, evaluateScalar, rewriteScalars, UNARY, visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
 import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
-import { addLoad, affineScalar, canonical, redraw } from "./build.ts";
+import { addLoad, affineScalar, canonical, redraw, withScalars } from "./build.ts";
 import { classify } from "./contraction.ts";
+import { KernelList } from "./kernel-list.ts";
 import { elementBytes, elementCount, product } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Load } from "./loops.ts";
 
@@ -42,7 +43,7 @@ type Refusal = string;
 
 /** A list of kernels under fusion, and the decisions made on the way. */
 interface Progress {
-  list: readonly Kernel[];
+  readonly list: KernelList;
   readonly done: Decision[];
   /** Of the current round: what another round may still overturn. */
   refused: Decision[];
@@ -57,32 +58,33 @@ export function fuse(
   buffers: readonly Buffer[],
   options: FuseOptions,
 ): { readonly kernels: readonly Kernel[]; readonly decisions: readonly Decision[] } {
-  const progress: Progress = { list: kernels, done: [], refused: [] };
-  for (let before = Number.POSITIVE_INFINITY; progress.list.length < before; ) {
-    before = progress.list.length;
+  const progress: Progress = { list: new KernelList(kernels), done: [], refused: [] };
+  for (let before = Number.POSITIVE_INFINITY; progress.list.size < before; ) {
+    before = progress.list.size;
     progress.refused = [];
     fuseStores(progress, buffers, options);
     fuseLoads(progress, buffers, options);
   }
-  return { kernels: progress.list, decisions: [...progress.done, ...progress.refused] };
+  return { kernels: progress.list.inOrder(), decisions: [...progress.done, ...progress.refused] };
 }
 
 /** One pass over the consumers; a fused kernel is looked at again, as a consumer of its own producers. */
 function fuseStores(progress: Progress, buffers: readonly Buffer[], options: FuseOptions): void {
-  for (let at = 0; at < progress.list.length; at++) {
-    const consumer = progress.list[at];
-    if (consumer === undefined || consumer.reduce !== undefined) continue;
-    for (const producer of producersOf(consumer, progress.list, buffers).reverse()) {
-      const result = intoStores(producer, consumer, progress.list, buffers, options);
+  const { list } = progress;
+  const pending: Kernel[] = list.inOrder().reverse();
+  for (let consumer = pending.pop(); consumer !== undefined; consumer = pending.pop()) {
+    if (consumer.reduce !== undefined) continue;
+    for (const producer of producersOf(consumer, list, buffers).reverse()) {
+      const result = intoStores(producer, consumer, list, buffers, options);
       const names = { kernel: producer.name, other: consumer.name };
       if (typeof result === "string") {
         progress.refused.push({ ...names, fused: false, reason: result });
         continue;
       }
       progress.done.push({ ...names, fused: true, reason: "into its stores" });
-      // The fused kernel stands where the consumer stood, which is one place earlier now.
-      progress.list = progress.list.flatMap((k) => (k === producer ? [] : [k === consumer ? result : k]));
-      at -= 2;
+      list.remove(producer);
+      list.replace(consumer, result);
+      pending.push(result);
       break;
     }
   }
@@ -90,32 +92,34 @@ function fuseStores(progress: Progress, buffers: readonly Buffer[], options: Fus
 
 /** One pass over the producers. */
 function fuseLoads(progress: Progress, buffers: readonly Buffer[], options: FuseOptions): void {
-  for (const producer of progress.list) {
+  const { list } = progress;
+  for (const producer of list.inOrder()) {
     // An earlier fusion of this pass may have replaced it.
-    if (producer.reduce !== undefined || !progress.list.includes(producer)) continue;
-    const result = intoLoads(producer, progress.list, buffers, options);
+    if (producer.reduce !== undefined || !list.has(producer)) continue;
+    const result = intoLoads(producer, list, buffers, options);
     if (result === undefined) continue;
     if (typeof result === "string") {
-      const reader = readersOf(producer, progress.list, buffers)[0]?.name ?? "";
+      const reader = readersOf(producer, list, buffers)[0]?.name ?? "";
       progress.refused.push({ kernel: reader, other: producer.name, fused: false, reason: result });
       continue;
     }
-    for (const [reader] of result) {
+    list.remove(producer);
+    for (const [reader, fused] of result) {
       progress.done.push({ kernel: reader.name, other: producer.name, fused: true, reason: "into its loads" });
+      list.replace(reader, fused);
     }
-    progress.list = progress.list.flatMap((kernel) => (kernel === producer ? [] : [result.get(kernel) ?? kernel]));
   }
 }
 
 /** Kernels behind whose stores `consumer` reads. What a run leaves to the next (state) is not read behind its stores. */
-function producersOf(consumer: Kernel, list: readonly Kernel[], buffers: readonly Buffer[]): Kernel[] {
-  const read = new Set(consumer.loads.map((load) => load.buffer).filter((id) => !isState(buffers, id)));
-  return list.filter((kernel) => kernel !== consumer && kernel.stores.some((store) => read.has(store.buffer)));
+function producersOf(consumer: Kernel, list: KernelList, buffers: readonly Buffer[]): Kernel[] {
+  const read = consumer.loads.map((load) => load.buffer).filter((id) => !isState(buffers, id));
+  return list.sorted(read.flatMap((id) => list.writers(id))).filter((kernel) => kernel !== consumer);
 }
 
-function readersOf(producer: Kernel, list: readonly Kernel[], buffers: readonly Buffer[]): readonly Kernel[] {
-  const written = new Set(producer.stores.map((store) => store.buffer).filter((id) => !isState(buffers, id)));
-  return list.filter((kernel) => kernel.loads.some((load) => written.has(load.buffer)));
+function readersOf(producer: Kernel, list: KernelList, buffers: readonly Buffer[]): readonly Kernel[] {
+  const written = producer.stores.map((store) => store.buffer).filter((id) => !isState(buffers, id));
+  return list.sorted(written.flatMap((id) => list.readers(id)));
 }
 
 function isState(buffers: readonly Buffer[], id: number): boolean {
@@ -126,13 +130,12 @@ function isState(buffers: readonly Buffer[], id: number): boolean {
 function replacedBefore(
   producer: Kernel,
   reader: Kernel,
-  list: readonly Kernel[],
+  list: KernelList,
   buffers: readonly Buffer[],
 ): Buffer | undefined {
-  const between = list.slice(list.indexOf(producer) + 1, list.indexOf(reader));
   const replaced = producer.loads.find(
     ({ buffer }) =>
-      isState(buffers, buffer) && between.some((kernel) => kernel.stores.some((store) => store.buffer === buffer)),
+      isState(buffers, buffer) && list.writers(buffer).some((kernel) => list.isBetween(kernel, producer, reader)),
   );
   return replaced && bufferAt(buffers, replaced.buffer);
 }
@@ -143,7 +146,7 @@ function replacedBefore(
 function intoStores(
   producer: Kernel,
   consumer: Kernel,
-  list: readonly Kernel[],
+  list: KernelList,
   buffers: readonly Buffer[],
   options: FuseOptions,
 ): Kernel | Refusal {
@@ -153,8 +156,8 @@ function intoStores(
   const refusal = sharedRefusal(shared, producer, [consumer], list, buffers, options);
   if (refusal !== undefined) return refusal;
   const others = producer.stores.filter((store) => !shared.has(store.buffer));
-  const between = list.slice(list.indexOf(producer) + 1, list.indexOf(consumer));
-  if (others.some((store) => between.some((kernel) => kernel.loads.some((load) => load.buffer === store.buffer)))) {
+  const isEarlier = (kernel: Kernel): boolean => list.isBetween(kernel, producer, consumer);
+  if (others.some((store) => list.readers(store.buffer).some(isEarlier))) {
     return "another result of the producer is needed earlier";
   }
 
@@ -183,10 +186,9 @@ function intoStores(
     if (store !== undefined) return store.value;
     return { kind: "load", index: addLoad(loads, substituteLoad(load, replacements, sizes)) };
   });
-  const stores = consumer.stores.map((store) => ({
+  const stores = withScalars(consumer, inlining(moved, replacements, sizes)).stores.map((store) => ({
     ...store,
     index: store.index.map((part) => substitute(part, replacements, sizes)),
-    value: inlined(store.value, moved, replacements, sizes),
   }));
   const fused: Kernel = {
     ...producer,
@@ -258,7 +260,7 @@ function invert(
 /** Every reader of `producer`, a MAP, computing what it reads; undefined if nothing reads it here. */
 function intoLoads(
   producer: Kernel,
-  list: readonly Kernel[],
+  list: KernelList,
   buffers: readonly Buffer[],
   options: FuseOptions,
 ): ReadonlyMap<Kernel, Kernel> | Refusal | undefined {
@@ -312,15 +314,13 @@ function inlineProducer(
       const guarded = load.guards.length === 0 ? moved : { ...moved, guards: load.guards, otherwise };
       return { kind: "load", index: addLoad(loads, guarded) };
     });
-    values.push(inlined(store.value, inner, axes, sizes));
+    values.push(...rewriteScalars([store.value], inlining(inner, axes, sizes)));
   }
   const same = reader.axes.map((_, a) => axis(a));
   const fused: Kernel = {
-    ...reader,
+    ...withScalars(reader, inlining(values, same, sizes)),
     name: `${producer.name}+${reader.name.split(".").at(-1)}`,
     loads,
-    body: reader.body.map((value) => inlined(value, values, same, sizes)),
-    stores: reader.stores.map((s) => ({ ...s, value: inlined(s.value, values, same, sizes) })),
     layers: [...new Set([...producer.layers, ...reader.layers])],
   };
   if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
@@ -366,7 +366,7 @@ function sharedRefusal(
   shared: ReadonlySet<number>,
   producer: Kernel,
   readers: readonly Kernel[],
-  list: readonly Kernel[],
+  list: KernelList,
   buffers: readonly Buffer[],
   options: FuseOptions,
 ): Refusal | undefined {
@@ -375,10 +375,12 @@ function sharedRefusal(
     if (buffer.role === "output" || buffer.role === "state" || options.keep.has(id))
       return "the result is needed by itself";
     if (elementBytes(buffer.dtype) < 4) return `storing rounds it to ${buffer.dtype}`;
-    for (const kernel of list) {
-      if (kernel !== producer && kernel.stores.some((store) => store.buffer === id)) return "several kernels write it";
-      if (!readers.includes(kernel) && kernel.loads.some((load) => load.buffer === id)) return "it has other readers";
+    const writer = list.first(list.writers(id).filter((kernel) => kernel !== producer));
+    const reader = list.first(list.readers(id).filter((kernel) => !readers.includes(kernel)));
+    if (writer !== undefined && (reader === undefined || !list.isBefore(reader, writer))) {
+      return "several kernels write it";
     }
+    if (reader !== undefined) return "it has other readers";
   }
   for (const reader of readers) {
     const replaced = replacedBefore(producer, reader, list, buffers);
@@ -417,9 +419,9 @@ function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly num
   return { ...load, index: load.index.map((part) => substitute(part, axes, sizes)), guards };
 }
 
-/** `value` with its loads replaced, and its axes by expressions in axes of these sizes. */
-function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[], sizes: readonly number[]): Scalar {
-  return rewriteScalar(value, {
+/** Loads become these values, and axes expressions in axes of these sizes. */
+function inlining(loads: readonly Scalar[], axes: readonly Affine[], sizes: readonly number[]): Leaves<Scalar> {
+  return {
     load: (i) => {
       const load = loads[i];
       if (load === undefined) throw new Error(`internal: no load ${i} to inline`);
@@ -428,5 +430,5 @@ function inlined(value: Scalar, loads: readonly Scalar[], axes: readonly Affine[
     state: (i) => ({ kind: "state", index: i }),
     axis: (i) => affineScalar(axes[i] ?? constant(0)),
     random: (draw, counters) => redraw(draw, counters, axes, sizes),
-  });
+  };
 }

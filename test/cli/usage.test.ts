@@ -46,7 +46,7 @@ describe.concurrent("a wrong command line", () => {
     ],
     [
       ["inspect", "m.net", "--stage", "nonsense"],
-      "error: `--stage <name>` cannot be `nonsense`: choose from shapes, positions, cost, graph, loop, plan, wgsl\n  help: `netc inspect --help` shows what there is",
+      "error: `--stage <name>` cannot be `nonsense`: choose from shapes, positions, cost, recipe, graph, loop, plan, wgsl\n  help: `netc inspect --help` shows what there is",
     ],
     [
       ["inspect", "m.net", "--batch", "0"],
@@ -90,7 +90,7 @@ describe.concurrent("help", () => {
     expect(ran.stderr).toMatch(/^Usage: netc .*check.*compile.*inspect.*predict.*doctor.*Exit codes: 0 fine.*--json/s);
   });
 
-  for (const command of ["", "check", "compile", "inspect", "predict", "doctor"])
+  for (const command of ["", "check", "compile", "inspect", "predict", "report", "doctor"])
     test(`netc ${command} --help`, async () => {
       const ran = await netc([...(command === "" ? [] : [command]), "--help"], { cwd: at });
       expect(ran).toMatchObject({ code: 0, stderr: "" });

@@ -1,6 +1,6 @@
 /**
- * `netc inspect`: a model at one stage of its way to kernels: tables for people (shapes, positions, cost), then each IR
- * (graph, loop, plan, wgsl) as its printer writes it.
+ * `netc inspect`: a model at one stage of its way to kernels: tables for people (shapes, positions, cost, recipe), then each
+ * IR (graph, loop, plan, wgsl) as its printer writes it.
  */
 import { scheduleLoops } from "../../../compiler/assemble.ts";
 import type { Capability } from "../../../compiler/capability.ts";
@@ -18,13 +18,14 @@ import { printKernel, printLoops } from "../../../compiler/loop/print.ts";
 import { type MemoryUse, memoryUse } from "../../../compiler/memory.ts";
 import type { Model } from "../../../compiler/model.ts";
 import { plainStage } from "../../../compiler/recipe/plain.ts";
+import { recipeRows } from "../../../compiler/recipe/print.ts";
 import { showShape } from "../../../compiler/size.ts";
 import { torchvisionName } from "../../../compiler/weights/map.ts";
 import { targetRecord } from "../devices.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
-import { elaborateEntry, type ReportOptions, sizesOf, stage } from "../model.ts";
-import { openEntry } from "../sources.ts";
+import { elaborateEntry, type ReportOptions, recipeOfEntry, sizesOf, stage } from "../model.ts";
+import { type Entry, openEntry } from "../sources.ts";
 import type { Stage } from "../stages.ts";
 import { bytes, grouped, print, table } from "../terminal.ts";
 
@@ -35,6 +36,7 @@ export interface InspectOptions {
   readonly target: "webgpu-default" | "this-device" | "wasm";
   readonly at?: string;
   readonly model?: string;
+  readonly recipe?: string;
   readonly json?: boolean;
 }
 
@@ -248,10 +250,21 @@ async function showKernels(model: Model, options: InspectOptions, reporting: Rep
   return true;
 }
 
+/** The recipe that `netc train` would follow, every default spelled out. */
+function showRecipe(entry: Entry, options: InspectOptions, reporting: ReportOptions): ExitCode {
+  const bind = new Map(options.bind);
+  const recipe = recipeOfEntry(entry, { model: options.model, recipe: options.recipe, bind, ...reporting });
+  if (recipe === undefined) return EXIT.wrong;
+  if (reporting.json) printJson(recipe);
+  else print(table([recipe.name, ""], recipeRows(recipe)));
+  return EXIT.ok;
+}
+
 /** Shows one stage. */
 export async function inspect(file: string, options: InspectOptions): Promise<ExitCode> {
   const reporting: ReportOptions = { json: options.json === true };
   const entry = openEntry(file);
+  if (options.stage === "recipe") return showRecipe(entry, options, reporting);
   const checked = elaborateEntry(entry, { model: options.model, bind: new Map(), ...reporting });
   if (checked === undefined) return EXIT.wrong;
   const model = stage(bindModel(checked, sizesOf(checked, options)), reporting);
