@@ -34,6 +34,12 @@ function checkLimits(program: Program, adapter: GPUAdapter): void {
       what: `this program was compiled for ${program.target.kind}, not for WebGPU`,
     });
   }
+  if (program.target.f16 && !adapter.features.has("shader-f16")) {
+    throw new EngineError({
+      kind: "no-device",
+      what: "this program was compiled for a device with half precision (`shader-f16`), which this adapter has not; compile it for this device, in f32",
+    });
+  }
   for (const [name, need] of Object.entries(program.target.limits)) {
     const have: unknown = Reflect.get(adapter.limits, name);
     if (typeof have !== "number" || have < need) {
