@@ -32,6 +32,8 @@ export interface LowerOptions {
    * caller: its buffer is `state`.
    */
   readonly inPlace?: boolean;
+  /** Nodes whose results are stored as halves where they are stored at all (graph/precision.ts). */
+  readonly halves?: ReadonlySet<GraphNode>;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
   readonly maxBindings?: number;
 }
@@ -46,10 +48,14 @@ export function lowerAndExplain(
   graph: Graph,
   options: LowerOptions,
 ): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
-  const { maxBufferBytes, panelWidth, maxBindings = 8 } = options;
-  const plain = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
+  const { maxBufferBytes, panelWidth, maxBindings = 8, halves = new Set() } = options;
+  const { draft: plain, results } = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
   const run = options.fuse ? fuseRun(plain, maxBindings) : nothingFused(plain.run);
-  const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
+  const stored = inHalves(
+    plain.buffers,
+    [...halves].flatMap((node) => results.get(node) ?? []),
+  );
+  const split = splitRows({ ...plain, buffers: stored, run: run.kernels }, maxBufferBytes);
   const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);
@@ -70,13 +76,28 @@ function fuseRun(plain: Draft, maxBindings: number): ReturnType<typeof fuse> {
   return { kernels: followed.kernels, decisions: [...fused.decisions, ...joined.decisions, ...followed.decisions] };
 }
 
+/**
+ * The buffers with those of `ids` that live within one run in half precision. This comes behind fusion: what is not
+ * stored is not rounded.
+ */
+function inHalves(buffers: readonly Buffer[], ids: readonly number[]): readonly Buffer[] {
+  const half = new Set(ids);
+  return buffers.map((buffer) =>
+    half.has(buffer.id) && buffer.role === "activation" ? { ...buffer, dtype: "f16" } : buffer,
+  );
+}
+
 function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[]; decisions: readonly Decision[] } {
   return { kernels, decisions: [] };
 }
 
 // ---------------------------------------------------------------------------------------------------------------- nodes
 
-function draftOf(graph: Graph, updates: readonly Update[]): Draft {
+/** The kernels of all nodes, none fused; and for nodes that have a buffer of their own, which. */
+function draftOf(
+  graph: Graph,
+  updates: readonly Update[],
+): { readonly draft: Draft; readonly results: ReadonlyMap<GraphNode, number> } {
   const buffers: Buffer[] = [];
   const load: Kernel[] = [];
   const run: Kernel[] = [];
@@ -125,7 +146,14 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
       (fixed ? load : run).push(kernel);
     },
   };
-  for (const node of graph.nodes) if (!plan.inside.has(node)) values.set(node, lowerNode(node, context));
+  const results = new Map<GraphNode, number>();
+  for (const node of graph.nodes) {
+    if (plan.inside.has(node)) continue;
+    const before = buffers.length;
+    const value = lowerNode(node, context);
+    values.set(node, value);
+    if (value.kind === "view" && value.buffer >= before) results.set(node, value.buffer);
+  }
 
   const replaced = new Set(updates.map(({ output }) => output));
   const outputs = graph.outputs.flatMap(({ name, node }) =>
@@ -137,7 +165,7 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
     if (value.kind !== "view") throw new Error(`internal: input ${node.attrs.name} is no buffer`);
     return { name: node.attrs.name, buffer: value.buffer };
   });
-  return { name: graph.name, buffers, load, run, inputs, outputs };
+  return { draft: { name: graph.name, buffers, load, run, inputs, outputs }, results };
 }
 
 /** The compiler cannot see that the row chosen by `node.op` takes `node`; the table's type is what ensures it. */
