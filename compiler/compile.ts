@@ -186,6 +186,7 @@ function lowered(model: Model, graph: Graph, target: Capability): Staged<Lowered
     maxBufferBytes: limit,
     fuse: true,
     inPlace: true,
+    copyPlanes: target.kind === "wasm",
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });
   const oversized = oversizedBuffers(loops, limit);

@@ -10,7 +10,7 @@ import type { Graph, GraphNode, OpName } from "../graph/graph.ts";
 import { OPS } from "../graph/ops.ts";
 import { bufferAt } from "./access.ts";
 import { axis, equal } from "./affine.ts";
-import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./build.ts";
+import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View, viewOf } from "./build.ts";
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, followReductions, fuse } from "./fuse.ts";
@@ -32,6 +32,11 @@ export interface LowerOptions {
    * caller: its buffer is `state`.
    */
   readonly inPlace?: boolean;
+  /**
+   * Inputs of many channels, which the caller writes plane by plane, are copied channels-last for convolutions: a CPU
+   * reads runs of memory.
+   */
+  readonly copyPlanes?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
   readonly maxBindings?: number;
 }
@@ -47,7 +52,7 @@ export function lowerAndExplain(
   options: LowerOptions,
 ): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
   const { maxBufferBytes, panelWidth, maxBindings = 8 } = options;
-  const plain = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
+  const plain = draftOf(graph, options.inPlace === true ? updatesOf(graph) : [], options.copyPlanes === true);
   const run = options.fuse ? fuseRun(plain, maxBindings) : nothingFused(plain.run);
   const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
   const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
@@ -76,7 +81,10 @@ function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[];
 
 // ---------------------------------------------------------------------------------------------------------------- nodes
 
-function draftOf(graph: Graph, updates: readonly Update[]): Draft {
+/** Channels from which on copying an input is worth its trip through memory. */
+const LEAST_CHANNELS = 8;
+
+function draftOf(graph: Graph, updates: readonly Update[], copyPlanes: boolean): Draft {
   const buffers: Buffer[] = [];
   const load: Kernel[] = [];
   const run: Kernel[] = [];
@@ -93,8 +101,14 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
     const { role } = bufferAt(buffers, id);
     return role === "param" || role === "constant";
   };
+  const images = new Map<GraphNode, Value>();
   const context: Context = {
     buffers,
+    image: (node) => {
+      const value = images.get(node) ?? (copyPlanes ? channelsLast(node, context) : context.value(node));
+      images.set(node, value);
+      return value;
+    },
     value: (node) => {
       const value = values.get(node);
       if (value === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has not been lowered`);
@@ -138,6 +152,21 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
     return { name: node.attrs.name, buffer: value.buffer };
   });
   return { name: graph.name, buffers, load, run, inputs, outputs };
+}
+
+/** The value, copied if it is an input whose channels lie far apart. */
+function channelsLast(node: GraphNode, context: Context): Value {
+  const value = context.value(node);
+  const shape = knownShape(node);
+  if (value.kind !== "view" || shape.length !== 4 || entry(shape, 1) < LEAST_CHANNELS) return value;
+  const { role, name, dtype } = bufferAt(context.buffers, value.buffer);
+  if (role !== "input") return value;
+  const copy = context.allocate({ name: `${name}.channels_last`, shape, dtype, from: [value], like: "channels-last" });
+  const builder = kernelBuilder(context.buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(4), d), size));
+  builder.store(copy, index, builder.load(value, index));
+  context.emit(builder.finish({ name: copy.name, layers: [] }));
+  return viewOf(copy);
 }
 
 /** The compiler cannot see that the row chosen by `node.op` takes `node`; the table's type is what ensures it. */
