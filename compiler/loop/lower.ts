@@ -14,7 +14,7 @@ import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View, viewOf } 
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, followReductions, fuse } from "./fuse.ts";
-import { joinSums } from "./join.ts";
+import { joinReductions } from "./join.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packWeights } from "./pack.ts";
@@ -70,7 +70,7 @@ export function lowerAndExplain(
 function fuseRun(plain: Draft, maxBindings: number): ReturnType<typeof fuse> {
   const options = { maxBindings, keep: new Set<number>() };
   const fused = fuse(plain.run, plain.buffers, options);
-  const joined = joinSums(fused.kernels, plain.buffers, maxBindings);
+  const joined = joinReductions(fused.kernels, plain.buffers, maxBindings);
   const followed = followReductions(joined.kernels, plain.buffers, options);
   return { kernels: followed.kernels, decisions: [...fused.decisions, ...joined.decisions, ...followed.decisions] };
 }
