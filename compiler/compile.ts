@@ -187,6 +187,7 @@ function lowered(model: Model, graph: Graph, target: Capability): Staged<Lowered
     fuse: true,
     inPlace: true,
     copyPlanes: target.kind === "wasm",
+    sumInParts: target.kind === "wasm",
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });
   const oversized = oversizedBuffers(loops, limit);

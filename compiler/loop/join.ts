@@ -98,8 +98,8 @@ function joinedReduction(first: Kernel, second: Kernel): Pick<Kernel, "reduce" |
     const reduce = SUMS[first.body.length + second.body.length];
     return reduce && { reduce, body: [...first.body, ...second.body] };
   }
-  const [a, b] = [first.body[0], second.body[0]];
-  if (a?.kind !== "load" || b?.kind !== "load" || a.index !== b.index) return undefined;
+  // Both are written over the same loads, so that equal scalars are written alike.
+  if (JSON.stringify(first.body[0]) !== JSON.stringify(second.body[0])) return undefined;
   const pair = [first, second];
   const place = pair.find(({ reduce }) => reduce === "argmax");
   const other = pair.find((kernel) => kernel !== place);

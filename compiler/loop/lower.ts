@@ -18,6 +18,7 @@ import { joinReductions } from "./join.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packWeights } from "./pack.ts";
+import { sumInParts } from "./partial.ts";
 import { splitRows } from "./split.ts";
 import { planUpdates, type Update, updateKernel, updatesOf } from "./update.ts";
 
@@ -37,6 +38,8 @@ export interface LowerOptions {
    * reads runs of memory.
    */
   readonly copyPlanes?: boolean;
+  /** Long sums with few results in parts, for threads to share. */
+  readonly sumInParts?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
   readonly maxBindings?: number;
 }
@@ -56,12 +59,13 @@ export function lowerAndExplain(
   const run = options.fuse ? fuseRun(plain, maxBindings) : nothingFused(plain.run);
   const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
   const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
+  const parted = options.sumInParts === true ? sumInParts(packed) : packed;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);
   const merged = (kernels: readonly Kernel[]): readonly Kernel[] =>
-    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, packed.buffers)) : kernels;
+    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, parted.buffers)) : kernels;
   return {
-    loops: finish({ ...packed, load: merged(load.kernels), run: merged(packed.run) }),
+    loops: finish({ ...parted, load: merged(load.kernels), run: merged(parted.run) }),
     decisions: [...run.decisions, ...load.decisions],
   };
 }
