@@ -6,7 +6,7 @@
  * last uses do not overlap; a step that reads one and writes the other counts as overlap.
  */
 import type { BufferRole } from "./loop/loops.ts";
-import type { Allocation } from "./program.ts";
+import type { Allocation, Program, Step } from "./program.ts";
 
 /** A buffer as memory sees it. */
 export interface Demand {
@@ -102,4 +102,35 @@ export function planMemory(
     })),
     of,
   };
+}
+
+/** Bytes that a program holds while it runs, by what they are for. Memory that only loading needs is not counted. */
+export interface MemoryUse {
+  /** As kernels read them: folded and packed. In training with the running statistics. */
+  readonly parameters: number;
+  /** Momentum, moments, moving averages, gradients that are summed over batches. */
+  readonly optimizer: number;
+  /** Everything that is made anew in each run, gradients among it, and inputs and outputs. */
+  readonly activations: number;
+}
+
+/** What the allocations of a program add up to. */
+export function memoryUse({ allocations, load, state }: Program): MemoryUse {
+  // Paths of what belongs to the optimizer have a `/` (graph/step.ts).
+  const optimizer = new Set(state.filter(({ path }) => path.includes("/")).map(({ allocation }) => allocation));
+  const loaded = new Set([
+    ...state.map(({ allocation }) => allocation),
+    ...load.flatMap((item) => (item.kind === "upload" ? [item.upload.allocation] : written(item.step))),
+  ]);
+  const sum = (belongs: (allocation: number) => boolean): number =>
+    allocations.reduce((total, { bytes, lifetime }, i) => total + (lifetime === "run" && belongs(i) ? bytes : 0), 0);
+  return {
+    parameters: sum((i) => loaded.has(i) && !optimizer.has(i)),
+    optimizer: sum((i) => optimizer.has(i)),
+    activations: sum((i) => !loaded.has(i)),
+  };
+}
+
+function written({ bindings, writes }: Step): readonly number[] {
+  return writes.flatMap((position) => bindings[position] ?? []);
 }

@@ -1,7 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { WASM_DEFAULT } from "../compiler/capability.ts";
+import { compile, compileStep } from "../compiler/compile.ts";
 import type { BufferRole } from "../compiler/loop/loops.ts";
-import { type Demand, planMemory } from "../compiler/memory.ts";
+import { type Demand, memoryUse, planMemory } from "../compiler/memory.ts";
+import { plainStage } from "../compiler/recipe/plain.ts";
+import { modelOf, stagedOk } from "./tools/nets.ts";
 
 const demand = (bytes: number, role: BufferRole, label = "b"): Demand => ({ bytes, role, label });
 
@@ -68,5 +72,35 @@ describe("memory colouring", () => {
       }),
       { seed: 1, numRuns: 300 },
     );
+  });
+});
+
+describe("what a program holds", () => {
+  const model = modelOf(
+    `block Part(c: int) = Conv(c, use_bias=false) -> BatchNorm -> ReLU
+     model Net(x: f32[N, 3, 8, 8]) -> f32[N, 4] = Part(4) -> Part(8) -> GlobalAvgPool -> Linear(4)`,
+    { N: 2 },
+  );
+  // 4·3·9 + 8·4·9 weights, 2·(4 + 8) factors and biases of norms, 4·8 + 4 of the head.
+  const learned = 4 * (108 + 288 + 24 + 36);
+  const options = { target: WASM_DEFAULT, sizes: new Map<string, number>(), seed: 1 };
+
+  it("in training: parameters with running statistics, as much momentum, and the rest", () => {
+    const { program } = stagedOk(compileStep(model, plainStage(model), options));
+    const { parameters, optimizer, activations } = memoryUse(program);
+    expect(parameters).toBe(learned + 4 * 2 * (4 + 8));
+    expect(optimizer).toBe(learned);
+    const run = program.allocations.filter(({ lifetime }) => lifetime === "run");
+    expect(parameters + optimizer + activations).toBe(run.reduce((sum, { bytes }) => sum + bytes, 0));
+    // At least both convolutions' results.
+    expect(activations).toBeGreaterThan(4 * 2 * 64 * (4 + 8));
+  });
+
+  it("in inference: folded and packed parameters, no optimizer", () => {
+    const { parameters, optimizer, activations } = memoryUse(stagedOk(compile(model, options)));
+    // Norms are factors of the weights and a bias.
+    expect(parameters).toBe(4 * (108 + 288 + 4 + 8 + 32 + 4));
+    expect(optimizer).toBe(0);
+    expect(activations).toBeGreaterThan(4 * 2 * 3 * 64);
   });
 });

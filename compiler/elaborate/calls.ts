@@ -6,6 +6,7 @@ import type { Init } from "../graph/graph.ts";
 import { showType } from "../graph/shapes.ts";
 import { equal, freeNames, type Size, showShape, showSize } from "../size.ts";
 import { truth } from "./arithmetic.ts";
+import { inRegion, isCheckpointed } from "./attributes.ts";
 import { OPERATIONS } from "./builtins.ts";
 import { asLayer, evaluate, lookup, pipeInto } from "./core.ts";
 import { type Draft, openedAt, parameterDraft, sameType, scopedName } from "./draft.ts";
@@ -76,6 +77,7 @@ function calleeContext(block: BlockValue, context: Context, names: Map<string, L
     owner: context.owner,
     visits: new Map(),
     origin: { span: spanOf(context, node), ...(context.origin === undefined ? {} : { parent: context.origin }) },
+    region: context.region,
     depth: context.depth + 1,
   };
 }
@@ -126,7 +128,7 @@ export function applyBlock(
   const { inputs: wanted } = signatureOf(declaration, block.module);
   if (wanted !== undefined) bindInputs(block, wanted, inputs, inside, use);
   checkFacts(declaration, inside, name, use);
-  const result = runBody(declaration, inputs, inside, use);
+  const result = runBody(declaration, inputs, isCheckpointed(declaration) ? inRegion(inside) : inside, use);
   if (declaration.output !== undefined) {
     matchOutput(declaration.output, result, inside, name, use, (returned, promised) =>
       defaultBehind(declaration, inside, returned, promised),
@@ -273,7 +275,7 @@ function runStatements(declaration: Callable, body: Body, inside: Context): Valu
   let failed = false;
   for (const statement of body.statements) {
     if (statement.kind === "Return") {
-      const result = attempt(() => evaluate(statement.value, inside));
+      const result = attempt(() => evaluateMarked(statement, inside));
       if (result === undefined) throw new Abort("");
       if (failed) return silent();
       return result;
@@ -308,7 +310,7 @@ function runStatement(statement: Stmt, inside: Context): undefined {
     case "Return":
       throw new Error("internal: `return` is handled by the body");
     case "Assign": {
-      const value = evaluate(statement.value, inside);
+      const value = evaluateMarked(statement, inside);
       const [only] = statement.names;
       if (statement.type !== undefined)
         matchOutput(statement.type, value, inside, only?.name ?? "", { context: inside, node: statement.value });
@@ -358,6 +360,17 @@ function runStatement(statement: Stmt, inside: Context): undefined {
     default:
       return statement satisfies never;
   }
+}
+
+/** The value of a statement, in a region of its own if it is checkpointed. */
+function evaluateMarked(statement: Stmt & { readonly kind: "Assign" | "Return" }, inside: Context): Value {
+  if (!isCheckpointed(statement)) return evaluate(statement.value, inside);
+  const value = evaluate(statement.value, inRegion(inside));
+  if (isTensor(value) || (isSequence(value) && value.items.some(isTensor))) return value;
+  return fail(inside, "E0210", "`#[checkpoint]` has nothing to compute again here", statement.value, {
+    label: `this is ${describe(value)}`,
+    helps: ["put it where the layer is applied to a tensor, or on a `block`"],
+  });
 }
 
 /** A block that gets a name is one instance wherever the name is used without parameters (language 5.5). */
@@ -495,7 +508,7 @@ export function callOp(op: BlockValue, args: readonly EvaluatedArg[], use: Use):
     if (value !== undefined && !param.variadic) matchInput(param, value, inside, name, use);
   }
   checkFacts(declaration, inside, name, use);
-  const result = runBody(declaration, [], inside, use);
+  const result = runBody(declaration, [], isCheckpointed(declaration) ? inRegion(inside) : inside, use);
   if (declaration.output !== undefined) matchOutput(declaration.output, result, inside, name, use);
   return result;
 }

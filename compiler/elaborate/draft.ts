@@ -8,9 +8,10 @@
 import type { DType, Expr, Node } from "../../grammar/ast.ts";
 import { diagnostic } from "../../grammar/diagnostic.ts";
 import type { Span } from "../../grammar/source.ts";
-import { GraphBuilder } from "../graph/builder.ts";
+import { GraphBuilder, type Where } from "../graph/builder.ts";
 import type { Graph, GraphNode, Init, OpAttrs, OpName } from "../graph/graph.ts";
 import { type LeafName, shapeOf } from "../graph/ops.ts";
+import type { Region } from "../graph/region.ts";
 import { isProblem } from "../graph/shapes.ts";
 import type { Origin } from "../origin.ts";
 import { equal, type Size, showShape, name as sizeName } from "../size.ts";
@@ -34,6 +35,7 @@ interface DraftOf<K extends OpName> {
   readonly dtype: DType;
   readonly layer: string;
   readonly origin: Origin;
+  readonly region: Region | undefined;
 }
 
 /** A position: the region of a named layer, or a named value. */
@@ -90,6 +92,8 @@ export interface Build {
   /** What the model says of its open sizes. */
   readonly assumed: Set<Expr>;
   sharing: Sharing | undefined;
+  /** Checkpointed regions so far. */
+  regions: number;
   /** Names of the blocks that were used. */
   readonly blocks: Set<string>;
   /** `from W` of the headline. */
@@ -125,6 +129,7 @@ export function newBuild(program: Program, bind: ReadonlyMap<string, number>): B
     bind,
     assumed: new Set(),
     sharing: undefined,
+    regions: 0,
     blocks: new Set(),
     weights: undefined,
     traces: new Map(),
@@ -141,6 +146,7 @@ export function topContext(build: Build, module: Context["module"]): Context {
     owner: newInstance(),
     visits: new Map(),
     origin: undefined,
+    region: undefined,
     depth: 0,
   };
 }
@@ -165,6 +171,7 @@ function place<K extends OpName>(
   type: { readonly shape: readonly Size[]; readonly dtype: DType },
   layer: string,
   origin: Origin,
+  region: Region | undefined,
 ): Draft {
   const { shape, dtype } = type;
   if (build.drafts.length >= MOST_NODES) {
@@ -191,6 +198,7 @@ function place<K extends OpName>(
     dtype,
     layer,
     origin,
+    region,
   } as Draft;
   build.drafts.push(draft);
   return draft;
@@ -210,12 +218,22 @@ export function emit<K extends Exclude<OpName, LeafName>>(
 ): Draft {
   const type = shapeOf(op, inputs, attrs);
   if (isProblem(type)) return shapeFailure(type, op, inputs, use);
-  return place(use.context.build, op, inputs, attrs, type, use.context.scope, originOf(use));
+  const { build, scope, region } = use.context;
+  return place(build, op, inputs, attrs, type, scope, originOf(use), region);
 }
 
 /** A number as a scalar tensor. */
 export function constant(value: number, dtype: DType, use: Use): Draft {
-  return place(use.context.build, "constant", [], { value }, { shape: [], dtype }, use.context.scope, originOf(use));
+  return place(
+    use.context.build,
+    "constant",
+    [],
+    { value },
+    { shape: [], dtype },
+    use.context.scope,
+    originOf(use),
+    undefined,
+  );
 }
 
 /** An input of the model, or a stand-in for one. */
@@ -225,12 +243,16 @@ export function inputDraft(
   type: { readonly shape: readonly Size[]; readonly dtype: DType },
   at: Span,
 ): Draft {
-  return place(build, "input", [], { name }, type, "", { span: at });
+  return place(build, "input", [], { name }, type, "", { span: at }, undefined);
 }
 
 /** The same operation on other inputs of the same types. */
-export function copyDraft(build: Build, draft: Draft, inputs: readonly Draft[], attrs: Draft["attrs"]): Draft {
-  const copy = { ...draft, serial: build.drafts.length, inputs, attrs } as Draft;
+export function copyDraft(
+  build: Build,
+  draft: Draft,
+  { inputs, attrs, region }: Pick<Draft, "inputs" | "attrs" | "region">,
+): Draft {
+  const copy = { ...draft, serial: build.drafts.length, inputs, attrs, region } as Draft;
   build.drafts.push(copy);
   return copy;
 }
@@ -272,7 +294,7 @@ export function parameterDraft(
       helps: ["give one of them another name with `@name`"],
     });
   }
-  const draft = place(build, "param", [], { path, kind: statement.what, init }, type, context.scope, origin);
+  const draft = place(build, "param", [], { path, kind: statement.what, init }, type, context.scope, origin, undefined);
   build.parameters.set(path, { draft, at });
   return draft;
 }
@@ -397,7 +419,7 @@ export function finish(
   const builder = new GraphBuilder();
   const made = new Map<Draft, GraphNode>();
   for (const draft of inOrder(build, [...inputs, ...outputs.map((output) => output.draft)])) {
-    const where = { layer: draft.layer, origins: [draft.origin] };
+    const where = { layer: draft.layer, origins: [draft.origin], region: draft.region };
     const from = draft.inputs.map((input) => {
       const node = made.get(input);
       if (node === undefined) throw new Error("internal: a node is used before it is made");
@@ -421,12 +443,7 @@ function unreachable(): never {
   throw new Error("internal: an output was not made");
 }
 
-function toNode(
-  builder: GraphBuilder,
-  draft: Draft,
-  inputs: readonly GraphNode[],
-  where: { layer: string; origins: readonly Origin[] },
-): GraphNode {
+function toNode(builder: GraphBuilder, draft: Draft, inputs: readonly GraphNode[], where: Where): GraphNode {
   switch (draft.op) {
     case "input":
       return builder.leaf("input", draft.attrs, draft, where);

@@ -12,6 +12,7 @@ import type { GraphNode, NodeOf } from "../graph/graph.ts";
 import type { Elaboration, Model, Parameter, Position, Resolve } from "../model.ts";
 import { applyLayer, asLayer, pipeInto } from "./apply.ts";
 import { truth } from "./arithmetic.ts";
+import { checkAttributes } from "./attributes.ts";
 import { sidesOf } from "./calls.ts";
 import type { Core } from "./core.ts";
 import { newBuild, type Place, topContext } from "./draft.ts";
@@ -95,6 +96,7 @@ export function elaborateWith<T>(
   let result: T | undefined;
   try {
     const module = loadModule(program, source);
+    checkAttributes(program);
     const hopeless = checkNames(program);
     const bind = options.bind ?? new Map<string, number>();
     const target = hopeless

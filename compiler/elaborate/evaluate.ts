@@ -171,6 +171,7 @@ function valueOfBinding(binding: Binding, context: Context): Value {
         owner: newInstance(),
         visits: new Map(),
         origin: undefined,
+        region: undefined,
       };
       // `none` is a value too, so that only `undefined` means that it failed.
       const value = attempt(() => namedBlock(evaluate(expr, inside), inside, expr));

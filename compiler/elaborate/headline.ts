@@ -274,7 +274,13 @@ export function applyHeadline(layer: HeadlineLayer, inputs: readonly Value[], co
     if (clause.kind === "With")
       graft(
         clause,
-        { ...at, scope: context.scope, origin: context.origin ?? at.origin, depth: context.depth + 1 },
+        {
+          ...at,
+          scope: context.scope,
+          origin: context.origin ?? at.origin,
+          region: context.region,
+          depth: context.depth + 1,
+        },
         streams,
         start,
       );
@@ -358,6 +364,7 @@ function fuse(unfolded: Unfolded, streams: readonly Stream[], start: number, con
     ...placed.context,
     scope: context.scope,
     origin: context.origin ?? placed.context.origin,
+    region: context.region,
     depth: context.depth + 1,
   };
   let outputs = ends;

@@ -7,8 +7,10 @@
 import type { Node } from "../../grammar/ast.ts";
 import { diagnostic } from "../../grammar/diagnostic.ts";
 import { suggest } from "../../grammar/suggest.ts";
+import type { Region } from "../graph/region.ts";
 import { showType } from "../graph/shapes.ts";
 import { compressPositions, findPositions } from "../positions.ts";
+import { newRegion } from "./attributes.ts";
 import { applyLayer } from "./core.ts";
 import {
   type Build,
@@ -97,7 +99,8 @@ function traceOf(layer: SliceLayer, arriving: readonly Draft[], context: Context
   }
   const inputs = types.map((type, i) => inputDraft(build, `stand-in ${i + 1}`, type, spanOf(context, node)));
   const seen = build.places.length;
-  const outputs = lanes(applyLayer(layer.of, inputs, context, node)).filter(isTensor);
+  // The parts are copied into other regions than that of their first use.
+  const outputs = lanes(applyLayer(layer.of, inputs, { ...context, region: undefined }, node)).filter(isTensor);
   const places = new Map<string, Place>();
   const prefix =
     layer.of.form === "named"
@@ -174,6 +177,7 @@ function copyBetween(
 ): readonly Draft[] {
   const now = new Map(replaced);
   const copies = new Map<Draft, Draft>();
+  const regionOf = regionsBelow(build, context.region);
   for (const draft of inOrder(build, end, new Set(replaced.keys()))) {
     if (now.has(draft)) continue;
     if (trace.inputs.includes(draft)) {
@@ -188,7 +192,7 @@ function copyBetween(
     // A second copy of a dropout draws numbers of its own.
     const attrs =
       again && draft.op === "dropout" ? { ...draft.attrs, path: scopedName(build, draft.attrs.path) } : draft.attrs;
-    const copy = copyDraft(build, draft, inputs, attrs);
+    const copy = copyDraft(build, draft, { inputs, attrs, region: regionOf(draft.region) });
     now.set(draft, copy);
     if (!again) copies.set(draft, copy);
   }
@@ -198,4 +202,16 @@ function copyBetween(
     place.entering = follow(place.entering);
   }
   return end.map((value) => now.get(value) ?? value);
+}
+
+/** The regions of a copy: its own for each region of the original, inside of `outer`. */
+function regionsBelow(build: Build, outer: Region | undefined): (original: Region | undefined) => Region | undefined {
+  const copies = new Map<Region, Region>();
+  const below = (original: Region | undefined): Region | undefined => {
+    if (original === undefined) return outer;
+    const copy = copies.get(original) ?? newRegion(build, below(original.parent));
+    copies.set(original, copy);
+    return copy;
+  };
+  return below;
 }

@@ -8,6 +8,7 @@
 import type { Callable, Clause, DType, Expr, Node, Recipe, TypeAlias, Weights } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
 import type { Init } from "../graph/graph.ts";
+import type { Region } from "../graph/region.ts";
 import type { Origin } from "../origin.ts";
 import type { Size } from "../size.ts";
 import type { Builtin } from "./builtins.ts";
@@ -262,6 +263,8 @@ export interface Context {
   readonly visits: Map<Node, number>;
   /** The calls that led here, innermost first. */
   readonly origin: Origin | undefined;
+  /** The checkpointed region that nodes made here belong to. */
+  readonly region: Region | undefined;
   readonly depth: number;
 }
 

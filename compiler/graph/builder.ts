@@ -10,12 +10,14 @@ import type { Origin } from "../origin.ts";
 import { factsOf, isKnown, type Size, substitute } from "../size.ts";
 import type { Graph, GraphNode, NodeOf, OpAttrs, OpName, TensorType } from "./graph.ts";
 import { type LeafName, shapeOf } from "./ops.ts";
+import { commonRegion, type Region } from "./region.ts";
 import { isProblem, type ShapeProblem } from "./shapes.ts";
 
 /** Where a node belongs and what made it. A node is itself such a record: a rewrite hands on the node it replaces. */
 export interface Where {
   readonly layer: string;
   readonly origins: readonly Origin[];
+  readonly region?: Region | undefined;
 }
 
 /** A finished graph and, for every node of the builder that is in it, the node that it became. */
@@ -29,6 +31,8 @@ export class GraphBuilder {
   readonly #known = new Map<string, GraphNode>();
   /** Origins by node id, for nodes that were made more than once collect more. */
   readonly #origins: Set<Origin>[] = [];
+  /** Regions by node id: a node that was made in two belongs to what is around both. */
+  readonly #regions: (Region | undefined)[] = [];
 
   /** An input, a parameter or a number. The same leaf twice (by name, path or value) is one node. */
   leaf<K extends LeafName>(op: K, attrs: OpAttrs[K], type: TensorType, where: Where): GraphNode {
@@ -79,7 +83,8 @@ export class GraphBuilder {
     for (const node of this.#nodes) {
       if (!needed.has(node)) continue;
       const inputs = node.inputs.map((input) => lookUp(nodes, input));
-      nodes.set(node, { ...node, id: nodes.size, inputs, origins: [...(this.#origins[node.id] ?? [])] });
+      const origins = [...(this.#origins[node.id] ?? [])];
+      nodes.set(node, { ...node, id: nodes.size, inputs, origins, region: this.#regions[node.id] });
     }
     return { nodes, graph: graphOf(name, [...nodes.values()], outputs, (node) => lookUp(nodes, node)) };
   }
@@ -96,11 +101,14 @@ export class GraphBuilder {
     if (node === undefined) {
       const id = this.#nodes.length;
       // `op` and `attrs` belong together: every caller took them from one row of the table or from one node.
-      node = { id, op, inputs, attrs, shape, dtype, layer: where.layer, origins: where.origins } as GraphNode;
+      const { layer, origins } = where;
+      const region = op === "input" || op === "param" || op === "constant" ? undefined : where.region;
+      node = { id, op, inputs, attrs, shape, dtype, layer, origins, region } as GraphNode;
       this.#known.set(key, node);
       this.#nodes.push(node);
       this.#origins.push(new Set());
-    }
+      this.#regions.push(region);
+    } else this.#regions[node.id] = commonRegion(this.#regions[node.id], where.region);
     for (const origin of where.origins) this.#origins[node.id]?.add(origin);
     return node;
   }

@@ -54,6 +54,7 @@ const FREE: ReadonlySet<OpName> = new Set<OpName>([
   "broadcast",
   "dropout",
   "detach",
+  "recompute",
 ]);
 
 /** The cost of a graph as it was written; after `rewrite` the counts are those of the rewritten graph. */

@@ -380,5 +380,6 @@ export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   dropout: ofDropout,
   causal_mask: ofCausalMask,
   detach: none,
+  recompute: (_, upstream) => [upstream],
   cast: ofCast,
 };

@@ -5,10 +5,12 @@
  * derivatives as further outputs. From the loss backwards, every node that depends on a wanted one sums what its users
  * hand back and, by its operator's rule (gradient-rules.ts), hands the derivatives of its inputs on. The gradient is a
  * graph like any other: nodes belong to the layer of the node that they differentiate, and what is not needed, such as
- * the derivative by an input image, is never made.
+ * the derivative by an input image, is never made. What a rule reads of a checkpointed region is computed again
+ * (checkpoint.ts).
  */
 import { type Algebra, algebraOf, binary, broadcast, sameShape } from "./algebra.ts";
 import { GraphBuilder } from "./builder.ts";
+import { recomputing } from "./checkpoint.ts";
 import type { Refusal } from "./gradient-rules.ts";
 import type { Graph, GraphNode, OpName } from "./graph.ts";
 import { OPS } from "./ops.ts";
@@ -41,27 +43,28 @@ export function differentiate(
   const builder = new GraphBuilder();
   const copyOf = builder.copyAll(graph);
   const flow = flowing(graph, wrt);
+  const { again, algebra } = recomputing(graph, builder, copyOf);
+  const at = ({ layer, origins }: GraphNode): Algebra => algebraOf(builder, { layer, origins });
   const collected = new Map<GraphNode, GraphNode>();
-  const start = algebraOf(builder, loss);
+  const start = at(loss);
   collected.set(loss, broadcast(start, start.number(1, loss), loss.shape));
   for (const node of graph.nodes.toReversed()) {
     const upstream = collected.get(node);
     if (upstream === undefined || !flow.has(node)) continue;
-    const here = algebraOf(builder, node);
-    const parts = ruleOf(copyOf(node), upstream, here);
+    const parts = ruleOf(again(node), upstream, algebra(node, at(node)));
     if ("refused" in parts) return { node, reason: parts.refused };
-    node.inputs.forEach((input, at) => {
-      const part = parts[at];
+    node.inputs.forEach((input, i) => {
+      const part = parts[i];
       if (part === undefined || !flow.has(input)) return;
       if (!sameShape(part.shape, input.shape)) throw new Error(`internal: ${node.op} has a gradient of another shape`);
       const before = collected.get(input);
-      collected.set(input, before === undefined ? part : binary(algebraOf(builder, input), "add", before, part));
+      collected.set(input, before === undefined ? part : binary(at(input), "add", before, part));
     });
   }
   const made = wrt.map((node) => (flow.has(node) ? collected.get(node) : undefined));
   const { graph: finished, nodes } = builder.finish(graph.name, [
     ...graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) })),
-    ...made.flatMap((node, at) => (node === undefined ? [] : [{ name: `gradient.${nameOf(wrt[at])}`, node }])),
+    ...made.flatMap((node, i) => (node === undefined ? [] : [{ name: `gradient.${nameOf(wrt[i])}`, node }])),
   ]);
   const now = (node: GraphNode): GraphNode | undefined => nodes.get(copyOf(node));
   return {

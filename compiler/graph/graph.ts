@@ -10,6 +10,7 @@ import type { DType } from "../../grammar/ast.ts";
 import type { Origin } from "../origin.ts";
 import type { BinaryFn, CompareFn, UnaryFn } from "../scalar.ts";
 import type { Size } from "../size.ts";
+import type { Region } from "./region.ts";
 
 /** How a parameter starts when no file gives its values. Fans are computed from the parameter's shape. */
 export type Init =
@@ -96,6 +97,11 @@ export interface OpAttrs {
   /** [...B,T,S]: entries with s > t become -inf. */
   readonly causal_mask: Record<never, never>;
   readonly detach: Record<never, never>;
+  /**
+   * The identity, where a region begins that is computed again for the sake of its gradients. `region` keeps the second
+   * computation apart from the first. Only training steps have it.
+   */
+  readonly recompute: { readonly region: number };
   readonly cast: { readonly dtype: DType };
 }
 
@@ -117,6 +123,8 @@ export interface NodeOf<K extends OpName> extends TensorType {
   readonly layer: string;
   /** Every place that made this node (several after merging). */
   readonly origins: readonly Origin[];
+  /** The checkpointed region in which the node was made. It says how to train, not what is computed. */
+  readonly region?: Region | undefined;
 }
 
 /** A node of any operator; `switch (node.op)` narrows its attributes. */

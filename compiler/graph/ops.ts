@@ -228,6 +228,13 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
     gradient: GRADIENTS.detach,
     lower: maps.lowerDetach,
   },
+  recompute: {
+    doc: "the identity, where a checkpointed region begins that is computed again for its gradients",
+    arity: [1, 1],
+    shape: shapes.same,
+    gradient: GRADIENTS.recompute,
+    lower: maps.lowerRecompute,
+  },
   cast: {
     doc: "the same numbers in another element type",
     arity: [1, 1],

@@ -92,6 +92,8 @@ function attributes(node: GraphNode): string {
       return list([`p=${node.attrs.p}`, node.attrs.path, (node.attrs.use ?? 0) === 0 ? "" : `use=${node.attrs.use}`]);
     case "cast":
       return node.attrs.dtype;
+    case "recompute":
+      return `region=${node.attrs.region}`;
     case "linear":
     case "matmul":
     case "causal_mask":

@@ -102,7 +102,7 @@ export type Expr =
       readonly counters: Counters<Expr>;
     }
   /**
-   * Element `index` (counted in f32 elements) of a buffer, a workgroup array or a scratch array; `vec4` reads four.
+   * Element `index` (counted in elements) of a buffer, a workgroup array or a scratch array; `vec4` reads four.
    * On the CPU an array's name, used as an i32 variable, is its byte address, `from` may name any i32 variable that
    * holds one, and a vector may start at any element.
    */
@@ -138,9 +138,11 @@ export type Stmt =
 export interface Argument {
   readonly name: string;
   readonly access: "read" | "read_write";
-  /** Number of f32 elements. */
+  /** Number of elements. */
   readonly size: number;
   readonly vec4: boolean;
+  /** Elements are halves (f16): a load widens them to f32, a store rounds to them. */
+  readonly half?: boolean;
 }
 
 /** Workgroup memory (GPU) or per-thread scratch memory (CPU). */

@@ -24,6 +24,9 @@ export interface Syntax {
   readonly random: (e: Extract<Expr, { kind: "random" }>, element: string, counters: readonly string[]) => string;
   /** Element of an array; `print` gives the text of any expression. */
   readonly element: (name: string, type: "f32" | "vec4", index: Expr, print: (e: Expr) => string) => string;
+  /** What is read from, and what is written to, an element: `text` in the array's own type. */
+  readonly loaded: (name: string, type: "f32" | "vec4", text: string) => string;
+  readonly stored: (name: string, type: "f32" | "vec4", text: string) => string;
   readonly local: (name: string, mutable: boolean, value: string) => string;
   readonly loop: (name: string, from: string, to: string, step: number) => string;
   readonly barrier: string;
@@ -116,7 +119,7 @@ function print(e: Expr, syntax: Syntax): Printed {
     case "random":
       return closed(syntax.random(e, text(e.element), e.counters.map(text)));
     case "load":
-      return closed(syntax.element(e.from, e.type, e.index, text));
+      return closed(syntax.loaded(e.from, e.type, syntax.element(e.from, e.type, e.index, text)));
     default:
       return e satisfies never;
   }
@@ -135,7 +138,8 @@ export function printBlock(body: readonly Stmt[], depth: number, syntax: Syntax)
         return [`${pad}${s.name} = ${text(s.value)}${syntax.end}`];
       case "store": {
         const type = s.value.type === "vec4" ? "vec4" : "f32";
-        return [`${pad}${syntax.element(s.to, type, s.index, text)} = ${text(s.value)}${syntax.end}`];
+        const stored = syntax.stored(s.to, type, text(s.value));
+        return [`${pad}${syntax.element(s.to, type, s.index, text)} = ${stored}${syntax.end}`];
       }
       case "for":
         return [
@@ -177,6 +181,8 @@ const NEUTRAL: Syntax = {
   random: (e, element, counters) =>
     `random(${element}${e.stride === 0 ? "" : ` step ${e.stride}`}, ${counters.join(", ")}, ${e.key})`,
   element: (name, type, index, print) => `${name}[${print(index)}${type === "vec4" ? " ..4" : ""}]`,
+  loaded: (_name, _type, text) => text,
+  stored: (_name, _type, text) => text,
   local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
   loop: (name, from, to, step) => `for ${name} in ${from} .. ${to} step ${step}`,
   barrier: "barrier",
@@ -187,7 +193,7 @@ const NEUTRAL: Syntax = {
 export function printKernel(p: KernelProgram): string {
   const args = p.args.map(
     (a) =>
-      `  ${a.access === "read" ? "in" : "out"} ${a.name}: ${a.vec4 ? "vec4" : "f32"} x ${a.vec4 ? a.size / 4 : a.size}`,
+      `  ${a.access === "read" ? "in" : "out"} ${a.name}: ${a.vec4 ? "vec4" : "f32"}${a.half === true ? " of f16" : ""} x ${a.vec4 ? a.size / 4 : a.size}`,
   );
   const locals = p.locals.map((a) => `  local ${a.name}: ${a.vec4 ? "vec4" : "f32"} x ${a.vec4 ? a.size / 4 : a.size}`);
   return [

@@ -49,7 +49,8 @@ function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: str
   atMost("workgroup size in y", y, limits.maxComputeWorkgroupSizeY);
   atMost("workgroup size in z", z, limits.maxComputeWorkgroupSizeZ);
   atMost("storage buffers", p.args.length, limits.maxStorageBuffersPerShaderStage);
-  for (const a of p.args) atMost(`bytes of ${a.name}`, a.size * 4, limits.maxStorageBufferBindingSize);
+  for (const a of p.args)
+    atMost(`bytes of ${a.name}`, a.size * (a.half === true ? 2 : 4), limits.maxStorageBufferBindingSize);
   const bytes = p.locals.reduce((sum, a) => sum + a.size * 4, 0);
   atMost("bytes of workgroup memory", bytes, limits.maxComputeWorkgroupStorageSize);
   for (const [i, count] of p.workgroups.entries()) {

@@ -82,6 +82,7 @@ const PLAIN = {
 /** Vector instructions without immediates: their numbers after the prefix 0xfd. */
 const VECTOR = {
   "i32x4.splat": 17,
+  "i32x4.gt_s": 59,
   "f32x4.splat": 19,
   "f32x4.eq": 65,
   "f32x4.ne": 66,
@@ -97,6 +98,7 @@ const VECTOR = {
   "v128.bitselect": 82,
   "f32x4.demote_f64x2_zero": 94,
   "f64x2.promote_low_f32x4": 95,
+  "i16x8.narrow_i32x4_u": 134,
   "f32x4.ceil": 103,
   "f32x4.floor": 104,
   "f32x4.nearest": 106,
@@ -143,16 +145,19 @@ const INDEXED = {
   "local.tee": 0x22,
 } as const;
 
-/** Loads and stores. Their alignment is a hint: any address is allowed, and all here are multiples of 4. */
+/** Loads and stores. Their alignment is a hint: any address is allowed. */
 const MEMORY = {
   "f32.load": [0x2a],
+  "i32.load16_u": [0x2f],
   "f32.store": [0x38],
+  "i32.store16": [0x3b],
   "v128.load": [0xfd, 0],
+  "v128.load16x4_u": [0xfd, 4],
   "v128.load32_splat": [0xfd, 9],
   "v128.store": [0xfd, 11],
 } as const;
 
-const LANE = { "f32x4.extract_lane": 31, "f32x4.replace_lane": 32 } as const;
+const LANE = { "i32x4.extract_lane": 27, "f32x4.extract_lane": 31, "f32x4.replace_lane": 32 } as const;
 
 export type PlainOp = keyof typeof PLAIN | keyof typeof VECTOR;
 
@@ -160,7 +165,13 @@ export const plain = (op: PlainOp): Code =>
   op in PLAIN ? [PLAIN[op as keyof typeof PLAIN]] : simd(VECTOR[op as keyof typeof VECTOR]);
 export const indexed = (op: keyof typeof INDEXED, index: number): Code => [INDEXED[op], ...unsigned(index)];
 /** `offset` is added to the address in 33-bit arithmetic: it never wraps. */
-export const memory = (op: keyof typeof MEMORY, offset: number): Code => [...MEMORY[op], 2, ...unsigned(offset)];
+export const memory = (op: keyof typeof MEMORY, offset: number): Code => [
+  ...MEMORY[op],
+  op.includes("16") ? 1 : 2,
+  ...unsigned(offset),
+];
+/** The lower half of a vector to memory. */
+export const storeLow = (offset: number): Code => [...simd(91), 1, ...unsigned(offset), 0];
 export const lane = (op: keyof typeof LANE, index: number): Code => [...simd(LANE[op]), index];
 export const i32Const = (value: number): Code => [0x41, ...signed(value)];
 export const f32Const = (value: number): Code => [0x43, ...new Uint8Array(new Float32Array([value]).buffer)];

@@ -24,15 +24,17 @@ import {
   type PlainOp,
   plain,
   selectTyped,
+  storeLow,
   type ValueType,
   v128Const,
   type WasmFunction,
 } from "./wasm-encoder.ts";
+import { type HalfFn, halfFunction } from "./wasm-half.ts";
 import { isMathFn, type MathFn, mathFunction } from "./wasm-math.ts";
 import { philoxFunction } from "./wasm-random.ts";
 
 /** Functions that a module carries where a kernel needs them. */
-type Helper = MathFn | "philox";
+type Helper = MathFn | HalfFn | "philox";
 
 /** How a value of an L3 type is held. A boolean vector (`lanes`) is a mask of all ones or all zeros in each lane. */
 const HELD: Record<Type, ValueType> = { i32: "i32", f32: "f32", vec4: "v128", bool: "i32" };
@@ -94,10 +96,13 @@ class Body {
   private scopes: Map<string, Variable>[] = [new Map()];
   private readonly relaxed: boolean;
   private readonly helper: (fn: Helper) => number;
+  /** Names of the arguments whose elements are halves. */
+  private readonly halves: ReadonlySet<string>;
 
-  constructor(parameters: number, relaxed: boolean, helper: (fn: Helper) => number) {
+  constructor(parameters: number, relaxed: boolean, halves: ReadonlySet<string>, helper: (fn: Helper) => number) {
     this.parameters = parameters;
     this.relaxed = relaxed;
+    this.halves = halves;
     this.helper = helper;
   }
 
@@ -165,6 +170,10 @@ class Body {
         return;
       case "store": {
         const offset = this.pointer(s.to, s.index);
+        if (this.halves.has(s.to)) {
+          this.storeHalves(s.value, offset);
+          return;
+        }
         this.expr(s.value);
         this.put(memory(s.value.type === "vec4" ? "v128.store" : "f32.store", offset));
         return;
@@ -221,11 +230,33 @@ class Body {
 
   /** Pushes a byte address; what is returned belongs into the instruction. */
   private pointer(name: string, index: Expr): number {
+    const half = this.halves.has(name);
     this.put(indexed("local.get", this.variable(name).local));
-    if (index.kind === "const" && index.value >= 0) return index.value * 4;
+    if (index.kind === "const" && index.value >= 0) return index.value * (half ? 2 : 4);
     this.expr(index);
-    this.put(i32Const(2), plain("i32.shl"), plain("i32.add"));
+    this.put(i32Const(half ? 1 : 2), plain("i32.shl"), plain("i32.add"));
     return 0;
+  }
+
+  /** One half or four from memory, as f32: a vector in either case. */
+  private loadHalves(e: Extract<Expr, { kind: "load" }>): void {
+    const offset = this.pointer(e.from, e.index);
+    if (e.type === "vec4") this.put(memory("v128.load16x4_u", offset));
+    else this.put(memory("i32.load16_u", offset), plain("i32x4.splat"));
+    this.put(indexed("call", this.helper("widen_halves")));
+  }
+
+  /** Rounds a value to halves and stores them; the address is on the stack. */
+  private storeHalves(value: Expr, offset: number): void {
+    this.expr(value.type === "vec4" ? value : { kind: "splat", type: "vec4", value });
+    this.put(indexed("call", this.helper("narrow_to_halves")));
+    if (value.type !== "vec4") this.put(lane("i32x4.extract_lane", 0), memory("i32.store16", offset));
+    else {
+      const halves = this.allocate("v128");
+      this.put(indexed("local.tee", halves), indexed("local.get", halves), plain("i16x8.narrow_i32x4_u"));
+      this.put(storeLow(offset));
+      this.free.v128.push(halves);
+    }
   }
 
   private pair(left: Expr, right: Expr): void {
@@ -291,7 +322,8 @@ class Body {
         else this.put(selectTyped(HELD[e.type]));
         return;
       case "splat":
-        if (e.value.kind === "load") {
+        if (e.value.kind === "load" && this.halves.has(e.value.from)) this.loadHalves(e.value);
+        else if (e.value.kind === "load") {
           const offset = this.pointer(e.value.from, e.value.index);
           this.put(memory("v128.load32_splat", offset));
         } else if (e.value.kind === "const") this.put(v128Const(new Float32Array(4).fill(e.value.value)));
@@ -322,6 +354,11 @@ class Body {
         this.random(e);
         return;
       case "load": {
+        if (this.halves.has(e.from)) {
+          this.loadHalves(e);
+          if (e.type === "f32") this.put(lane("f32x4.extract_lane", 0));
+          return;
+        }
         const offset = this.pointer(e.from, e.index);
         this.put(memory(e.type === "vec4" ? "v128.load" : "f32.load", offset));
         return;
@@ -409,6 +446,10 @@ class Body {
 
 const isConstant = (e: Expr): boolean => e.kind === "const" || (e.kind === "splat" && e.value.kind === "const");
 
+function isHalfFn(fn: Helper): fn is HalfFn {
+  return fn === "widen_halves" || fn === "narrow_to_halves";
+}
+
 function isMask(e: Expr): boolean {
   return e.kind === "lanes" || (e.kind === "logic" && isMask(e.left));
 }
@@ -423,14 +464,15 @@ export function renderWasm(program: KernelProgram, relaxedSimd: boolean): Uint8A
   const helper = (fn: Helper): number => {
     const known = helpers.get(fn);
     if (known !== undefined) return known;
-    const made = fn === "philox" ? philoxFunction() : mathFunction(fn, helper);
+    const made = fn === "philox" ? philoxFunction() : isHalfFn(fn) ? halfFunction(fn) : mathFunction(fn, helper);
     functions.push(made);
     helpers.set(fn, functions.length - 1);
     return functions.length - 1;
   };
   const first = 3;
   const parameters = program.args.length + first;
-  const body = new Body(parameters, relaxedSimd, helper);
+  const halves = new Set(program.args.filter(({ half }) => half === true).map(({ name }) => name));
+  const body = new Body(parameters, relaxedSimd, halves, helper);
   program.args.forEach((argument, index) => body.bind(argument.name, first + index, "i32"));
   const { offsets } = localOffsets(program.locals);
   program.locals.forEach((array, index) => body.address(array.name, 2, offsets[index] ?? 0));

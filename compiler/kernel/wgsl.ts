@@ -35,6 +35,7 @@ function operand(text: string): string {
 }
 
 function syntaxOf(p: KernelProgram): Syntax {
+  const halves = new Set(p.args.filter((a) => a.half === true).map((a) => a.name));
   const wide = new Set([...p.args, ...p.locals].filter((a) => a.vec4).map((a) => a.name));
   return {
     constant: (e) =>
@@ -77,6 +78,8 @@ function syntaxOf(p: KernelProgram): Syntax {
       const at = operand(print(index));
       return `${name}[${at} >> 2u][${at} & 3]`;
     },
+    loaded: (name, type, text) => (halves.has(name) ? `${type === "vec4" ? "vec4<f32>" : "f32"}(${text})` : text),
+    stored: (name, type, text) => (halves.has(name) ? `${type === "vec4" ? "vec4<f16>" : "f16"}(${text})` : text),
     local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
     loop: (name, from, to, step) => `for (var ${name} = ${from}; ${name} < ${to}; ${name} += ${step})`,
     barrier: "workgroupBarrier()",
@@ -118,7 +121,8 @@ function drawFunction(type: "f32" | "vec4"): readonly string[] {
 }
 
 function arrayType(a: Argument | LocalArray): string {
-  return a.vec4 ? `array<vec4<f32>, ${a.size / 4}>` : `array<f32, ${a.size}>`;
+  const element = "half" in a && a.half ? "f16" : "f32";
+  return a.vec4 ? `array<vec4<${element}>, ${a.size / 4}>` : `array<${element}, ${a.size}>`;
 }
 
 /**
@@ -137,6 +141,7 @@ export function renderWGSL(p: KernelProgram): string {
   return [
     ...p.header.map((line) => `// ${line}`),
     "",
+    ...(p.args.some((a) => a.half === true) ? ["enable f16;", ""] : []),
     ...p.args.map((a, i) => `@group(0) @binding(${i}) var<storage, ${a.access}> ${a.name}: ${arrayType(a)};`),
     ...(p.locals.length === 0 ? [] : ["", ...p.locals.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
     "",

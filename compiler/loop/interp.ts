@@ -1,5 +1,6 @@
 /**
- * The oracle: runs loops in f64, one iteration after another, with no schedule.
+ * The oracle: runs loops in f64, one iteration after another, with no schedule. What is stored in half precision is
+ * rounded to it; everything else stays f64.
  *
  * It shares nothing with the back ends but the loops and the scalar table. Each kernel is written out as the plain nest
  * it stands for, in JavaScript, and called: the text is the definition of what a kernel means, and a compiled nest runs
@@ -7,6 +8,7 @@
  * names from this file only.
  */
 
+import { roundToHalf } from "../half.ts";
 import { uniform } from "../random.ts";
 import type { Scalar } from "../scalar.ts";
 import { BINARY, type BinaryFn, COMPARE, UNARY } from "../scalar.ts";
@@ -136,6 +138,7 @@ const FUNCTIONS = {
   b: Object.fromEntries(Object.entries(BINARY).map(([name, row]) => [name, row.value])),
   c: Object.fromEntries(Object.entries(COMPARE).map(([name, row]) => [name, row.value])),
   r: uniform,
+  h: roundToHalf,
 };
 
 function runKernel(kernel: Kernel, buffers: readonly Buffer[], memory: readonly Float64Array[]): void {
@@ -167,7 +170,8 @@ function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
   const stores = [
     ...values.flatMap(({ lines, results }, i) => [...lines, `const r${i} = ${results[0]};`]),
     ...kernel.stores.map((store, i) => {
-      const write = `S${i}[${affineText(offsetOf(kernel, buffers, store))}] = r${i};`;
+      const stored = bufferAt(buffers, store.buffer).dtype === "f16" ? `F.h(r${i})` : `r${i}`;
+      const write = `S${i}[${affineText(offsetOf(kernel, buffers, store))}] = ${stored};`;
       return store.guards.length === 0 ? write : `if (${guardText(store.guards)}) { ${write} }`;
     }),
   ];

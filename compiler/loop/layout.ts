@@ -8,7 +8,7 @@ import type { DType } from "../../grammar/ast.ts";
 import { add, collapse, constant, floorDiv, mod, scale } from "./affine.ts";
 import type { Affine, Buffer, Layout } from "./loops.ts";
 
-/** Bytes of one stored element. 64-bit types are stored in 32 bits: WGSL has no wider ones. */
+/** Bytes of one stored element: kernels compute in f32 and store that, or halves. 64-bit types are stored in 32 bits: WGSL has no wider ones. */
 export function elementBytes(dtype: DType): number {
   return dtype === "f16" || dtype === "bf16" ? 2 : 4;
 }

@@ -131,6 +131,8 @@ export const lowerCast: Lowering<"cast"> = (node, context) => {
   return x.dtype === node.dtype ? context.value(x) : mapKernel(node, context, "cast", [x], ([value]) => value);
 };
 
+export const lowerRecompute: Lowering<"recompute"> = (node, context) => context.value(operand(node, 0));
+
 export const lowerDetach: Lowering<"detach"> = (node, context) => context.value(operand(node, 0));
 
 /** x times 0 or 1/(1 - p). The mask belongs to the logical elements, however they lie in memory. */

@@ -4,7 +4,8 @@
  * The right operand of a contraction, where it is a parameter or a constant, is written once into panels of columns (see
  * `Layout` in loops.ts), K in the order of the product's own K axes. A load kernel does it, so that fusion joins it with
  * whatever else is done to the weights. Weights that are being learned change with every run: where there are rows enough
- * to make up for it, they are packed in every run, just before their first use.
+ * to make up for it, they are packed in every run, just before their first use; and again before a use that comes much
+ * later, as where a checkpointed region is computed again, for panels take as much memory as the weights themselves.
  */
 import { bufferAt, loadAt, loadAxes, offsetOf } from "./access.ts";
 import { axis, constant, equal, flatten, key } from "./affine.ts";
@@ -17,12 +18,15 @@ import type { Affine, Axis, Buffer, Kernel } from "./loops.ts";
 /** Rows from which on packing learned weights in every run is worth its trip through memory. */
 const LEAST_ROWS = 64;
 
+/** Kernels for which the panels of learned weights are kept in case that they are read again. */
+const KEPT_FOR = 32;
+
 /** The draft with every right operand that is a weight packed into panels of `width` columns. */
 export function packWeights(draft: Draft, width: number): Draft {
   const buffers = [...draft.buffers];
   const load = [...draft.load];
-  const packed = new Map<string, Buffer>();
-  const run = draft.run.flatMap((kernel) => {
+  const packed = new Map<string, { readonly buffer: Buffer; lastRead: number }>();
+  const run = draft.run.flatMap((kernel, position) => {
     const plan = planOf(kernel, buffers);
     if (plan === undefined) return [kernel];
     const source = bufferAt(buffers, plan.load.buffer);
@@ -38,17 +42,19 @@ export function packWeights(draft: Draft, width: number): Draft {
     const made = packing(kernel, plan, candidate);
     const now: Kernel[] = [];
     const identity = [source.id, ...made.loads.flatMap((l) => l.index.map(key)), ...plan.shape].join();
-    let target = packed.get(identity);
-    if (target === undefined) {
-      target = candidate;
+    const known = packed.get(identity);
+    const kept = known !== undefined && (!learned || position - known.lastRead <= KEPT_FOR) ? known : undefined;
+    if (kept === undefined) {
       buffers.push(candidate);
       if (isPacked(made, buffers, source)) {
         buffers.pop();
         return [kernel];
       }
-      packed.set(identity, candidate);
+      packed.set(identity, { buffer: candidate, lastRead: position });
       (learned ? now : load).push(canonical(made, buffers));
     }
+    if (kept !== undefined) kept.lastRead = position;
+    const target = kept?.buffer ?? candidate;
     const read = { buffer: target.id, index: plan.index, guards: [], otherwise: 0 };
     return [...now, { ...kernel, loads: kernel.loads.map((old, i) => (i === plan.at ? read : old)) }];
   });

@@ -85,9 +85,12 @@ export interface Stage {
   readonly rate: number;
   readonly weightDecay: number;
   readonly schedule: Schedule;
-  /** Every parameter of the model, in the model's order. */
+  /** Every learned parameter of the model (running statistics are none), in the model's order. */
   readonly parameters: readonly ParameterRule[];
-  /** Paths of the batch norms (of their layer, without `.weight`) that keep their running statistics: partial BN. */
+  /**
+   * Paths of the batch norms (of their layer, without `.weight`) that keep their running statistics and use them, as
+   * outside of training: those of partial BN, and those whose own parameters are frozen for the whole stage.
+   */
   readonly frozenNorms: readonly string[];
   /** Batches whose gradients are averaged for one update. */
   readonly accumulate: number;
@@ -134,7 +137,7 @@ export interface Schedule {
     | { readonly kind: "step"; readonly at: readonly number[]; readonly gamma: number }
     /** Half a cosine from 1 to `to` at the end of the stage (Loshchilov & Hutter 2017, eq. 5). */
     | { readonly kind: "cosine"; readonly to: number }
-    /** Times `gamma` whenever the metric has not become better for `patience` epochs. */
+    /** Times `gamma` whenever the metric has not become better for `patience` epochs; the factor stays at `least` or above. */
     | {
         readonly kind: "plateau";
         readonly goal: Goal;

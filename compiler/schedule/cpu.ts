@@ -37,6 +37,9 @@ function outermost(kernel: Kernel): Scope {
   return { fresh: freshNames(), sizes, bound: new Map(), vector: undefined, accesses };
 }
 
+/** Whether a buffer's elements are halves. */
+const isHalf = (buffers: readonly Buffer[], id: number): boolean => bufferAt(buffers, id).dtype === "f16";
+
 /** The plan of a contraction and whether its right factor lies in panels already. */
 function contractionPlan(
   kernel: Kernel,
@@ -53,7 +56,8 @@ function contractionPlan(
       ? undefined
       : panelBatchOffset(right.index[0], c, scope.sizes);
   const panels =
-    right === undefined || batchOffset === undefined
+    // The microkernel reads panels in place and takes no halves; elsewhere they are widened when they are copied.
+    right === undefined || batchOffset === undefined || isHalf(buffers, right.buffer)
       ? undefined
       : { name: argumentName(boundBuffers(kernel), right.buffer), batchOffset };
   const plan = planContraction(kernel, c, panels !== undefined, threads);
@@ -85,6 +89,7 @@ export function scheduleCpu(original: Kernel, all: readonly Buffer[], capability
       access: written.has(id) ? "read_write" : "read",
       size: elementCount(bufferAt(buffers, id)),
       vec4: false,
+      ...(isHalf(buffers, id) ? { half: true } : {}),
     }),
   );
   const name = kernel.name.replaceAll(/\W+/g, "_");

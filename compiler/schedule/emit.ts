@@ -105,6 +105,7 @@ export function argumentsOf(w: Writer): readonly Argument[] {
     access: w.written.has(id) ? "read_write" : "read",
     size: w.flat.buffers[id]?.shape[0] ?? 0,
     vec4: w.wide.has(id),
+    ...(w.flat.buffers[id]?.dtype === "f16" ? { half: true } : {}),
   }));
 }
 

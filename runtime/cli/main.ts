@@ -32,6 +32,26 @@ function frameSize(text: string): readonly [number, number] {
   return [width, height];
 }
 
+function assignments(
+  text: string,
+  sofar: readonly (readonly [string, number | string | boolean])[],
+): readonly (readonly [string, number | string | boolean])[] {
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)=(.+)$/s.exec(text);
+  if (match === null) throw new InvalidArgumentError("write NAME=VALUE, for example lr=0.01.");
+  const [, name = "", value = ""] = match;
+  const parsed =
+    value === "true" ? true : value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value);
+  return [...sofar, [name, parsed]];
+}
+
+function checkpointName(text: string): "best" | "latest" | number {
+  return text === "best" || text === "latest" ? text : natural(text);
+}
+
+function foldName(text: string): number | string {
+  return /^\d+$/.test(text) ? Number(text) : text;
+}
+
 function bindings(text: string, sofar: readonly (readonly [string, number])[]): readonly (readonly [string, number])[] {
   const match = /^([A-Za-z_][A-Za-z0-9_]*)=(\d+)$/.exec(text);
   if (match === null || Number(match[2]) < 1) throw new InvalidArgumentError("write NAME=SIZE, for example H=224.");
@@ -191,6 +211,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
         .argument("<file>", "a .net file, or - for standard input")
         .addOption(new Option("--stage <name>", "what to show").choices(STAGES).default("shapes"))
         .addOption(new Option("--at <position>", "only this position and what lies inside it"))
+        .addOption(new Option("--recipe <name>", "for recipe: which one (default: the last that is for the model)"))
         .addOption(
           new Option("--target <name>", "for loop, plan and wgsl")
             .choices(["webgpu-default", "this-device", "wasm"])
@@ -207,7 +228,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
         program
           .command("predict")
           .description("run a model on a video: its frames and their optical flow")
-          .argument("<model>", "a .net file, - for standard input, or the folder of a compiled program")
+          .argument("<model>", "a .net file, - for standard input, a run folder, or the folder of a compiled program")
           .argument("<clip>", "a video file, or a folder of img_%05d.jpg with flow_x_%05d.jpg and flow_y_%05d.jpg")
           .option("--model <name>", "which model of the file")
           .addOption(
@@ -220,6 +241,129 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     ),
   ).action(async (model, clip, options) => {
     exit = await (await import("./commands/predict.ts")).predict(model, clip, options);
+  });
+
+  device(
+    json(
+      program
+        .command("train")
+        .description("train a model by a recipe on a set of clips; a run folder keeps everything")
+        .argument("[file]", "a .net file with a model and a recipe; not needed with --resume")
+        .option("--data <folder>", "the set of clips, with its manifest (default: what the recipe says)")
+        .option("--run <folder>", "the run folder to make (default: runs/<model>-<time>)")
+        .option("--resume <run>", "go on with a run from its newest checkpoint")
+        .option("--allow-changes", "with --resume: go on although model, recipe or data have changed")
+        .option("--recipe <name>", "which recipe of the file (default: the last one for the model)")
+        .option("--model <name>", "which model of the file")
+        .addOption(
+          new Option("--set <name=value>", "a parameter of the recipe, for example lr=0.01 (repeat for more)")
+            .argParser(assignments)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--bind <name=size>", "fix an open size, for example H=224")
+            .argParser(bindings)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--fold <fold>", "which fold is the test: its number from 1, or its name").argParser(foldName),
+        )
+        .addOption(new Option("--seed <n>", "seed of everything (default: the recipe's)").argParser(natural))
+        .addOption(
+          new Option("--weights <[stream=]file>", "start from a .safetensors file, for all streams or one")
+            .argParser(list)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
+            .argParser(list)
+            .default([], "none"),
+        )
+        .option("--max-time <time>", "save and leave after this time, for example 45m or 2h30m")
+        .addOption(new Option("--save-every <n>", "updates between checkpoints within an epoch").argParser(positive))
+        .addOption(new Option("--workers <n>", "threads that decode and augment").argParser(positive))
+        .option("--no-test", "do not evaluate at the end"),
+    ),
+  ).action(async (file, options) => {
+    const train = await import("./commands/train.ts");
+    exit = await train.trainCommand(file, { ...options, version: packageVersion() });
+  });
+
+  device(
+    json(
+      program
+        .command("eval")
+        .description("evaluate a trained run on clips it has not seen, or compare runs")
+        .argument("<runs...>", "run folders")
+        .addOption(new Option("--side <name>", "which clips").choices(["test", "validation"]).default("test"))
+        .addOption(
+          new Option("--checkpoint <which>", "best, latest, or the number of an update")
+            .argParser(checkpointName)
+            .default("best"),
+        )
+        .option("--data <folder>", "the set of clips, if it has moved")
+        .addOption(new Option("--segments <n>", "windows of each clip (default: the recipe's)").argParser(positive))
+        .addOption(
+          new Option("--crops <n>", "crops of each window: 1, or 10 with corners and mirrors")
+            .choices(["1", "10"])
+            .argParser((text) => {
+              if (text !== "1" && text !== "10") throw new InvalidArgumentError("choose 1 or 10.");
+              return Number(text);
+            }),
+        )
+        .addOption(new Option("--bootstrap <n>", "replicates of the bootstrap").argParser(positive).default(10_000))
+        .option("--compare <runs...>", "compare with these: two runs by subject, several by seed")
+        .option("--stored", "use the predictions that the run folder holds"),
+    ),
+  ).action(async (runs, options) => {
+    exit = await (await import("./commands/eval.ts")).evalCommand(runs, options);
+  });
+
+  json(
+    program
+      .command("report")
+      .description("write a training run as one page of HTML, and its figures as SVG files")
+      .argument("<run>", "the folder of a run; report.html and figures/ in it are replaced")
+      .addOption(
+        new Option("--bootstrap <n>", "draws of the subjects behind each interval").argParser(positive).default(10_000),
+      )
+      .addOption(new Option("--seed <n>", "the same seed gives the same intervals").argParser(natural).default(0)),
+  ).action(async (run, options) => {
+    exit = await (await import("./commands/report.ts")).report(run, options);
+  });
+
+  device(
+    json(
+      program
+        .command("attention")
+        .description("show where the streams of a network look at each other, as a page to click on")
+        .argument("<run>", "the folder of a run, or a .net file")
+        .argument("[clips...]", "video files (default: a few test clips of the run, right and wrong ones)")
+        .option("-o, --output <folder>", "the folder to write for clips that are named (default: attention)")
+        .addOption(
+          new Option("--side <name>", "which clips of the run").choices(["test", "validation"]).default("test"),
+        )
+        .option("--data <folder>", "the run's set of clips, if it has moved")
+        .option("--model <name>", "of a .net file: which model")
+        .addOption(
+          new Option("--bind <name=size>", "of a .net file: fix an open size, for example H=224")
+            .argParser(bindings)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--weights <[stream=]file>", "of a .net file: weights from a .safetensors file")
+            .argParser(list)
+            .default([], "none"),
+        )
+        .addOption(
+          new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
+            .argParser(list)
+            .default([], "none"),
+        )
+        .addOption(new Option("--seed <n>", "seed of the fresh start").argParser(natural).default(0)),
+    ),
+  ).action(async (run, clips, options) => {
+    exit = await (await import("./commands/attention.ts")).attentionCommand(run, clips, options);
   });
 
   json(

@@ -3,7 +3,9 @@
  */
 import type { Staged } from "../../compiler/compile.ts";
 import { elaborate } from "../../compiler/elaborate/elaborate.ts";
-import type { Model } from "../../compiler/model.ts";
+import type { Elaboration, Model } from "../../compiler/model.ts";
+import { elaborateRecipe, elaborateWithRecipes } from "../../compiler/recipe/elaborate.ts";
+import type { Recipe } from "../../compiler/recipe/recipe.ts";
 import { freeNames } from "../../compiler/size.ts";
 import { type Diagnostic, hasErrors } from "../../grammar/diagnostic.ts";
 import { ansiStyle, diagnosticToJson, renderDiagnostics } from "../../grammar/render.ts";
@@ -29,22 +31,55 @@ export function report(diagnostics: readonly Diagnostic[], { json }: ReportOptio
   return hasErrors(diagnostics);
 }
 
+interface EntryOptions extends ReportOptions {
+  readonly model: string | undefined;
+  readonly bind: ReadonlyMap<string, number>;
+}
+
 /**
  * Elaborates and checks an entry; undefined after printing what is wrong with it.
  * @throws CommandError (exit 1) for a text without a model: a library, or nothing at all
  */
-export function elaborateEntry(
+export function elaborateEntry(entry: Entry, options: EntryOptions): Model | undefined {
+  return modelIn(elaborate(entry.source, entry.resolve, chosen(options)), entry, options);
+}
+
+/** `elaborateEntry`, and all recipes of the entry. */
+export function elaborateEntryWithRecipes(
   entry: Entry,
-  options: { readonly model: string | undefined; readonly bind: ReadonlyMap<string, number> } & ReportOptions,
-): Model | undefined {
-  const { model, diagnostics } = elaborate(entry.source, entry.resolve, {
-    bind: options.bind,
-    ...(options.model === undefined ? {} : { model: options.model }),
+  options: EntryOptions,
+): { readonly model: Model; readonly recipes: readonly Recipe[] } | undefined {
+  const found = elaborateWithRecipes(entry.source, entry.resolve, chosen(options));
+  const model = modelIn(found, entry, options);
+  return model === undefined ? undefined : { model, recipes: found.recipes };
+}
+
+/** The recipe that trains the entry's model: the one named, the last that fits, or the default one. */
+export function recipeOfEntry(
+  entry: Entry,
+  options: EntryOptions & { readonly recipe: string | undefined },
+): Recipe | undefined {
+  const { recipe } = options;
+  const found = elaborateRecipe(entry.source, entry.resolve, {
+    ...chosen(options),
+    ...(recipe === undefined ? {} : { recipe }),
+    draft: true,
   });
+  return modelIn(found, entry, options) === undefined ? undefined : found.recipe;
+}
+
+function chosen({ bind, model }: EntryOptions): {
+  readonly bind: ReadonlyMap<string, number>;
+  readonly model?: string;
+} {
+  return { bind, ...(model === undefined ? {} : { model }) };
+}
+
+function modelIn({ model, diagnostics }: Elaboration, { source }: Entry, options: ReportOptions): Model | undefined {
   if (report(diagnostics, options)) return undefined;
   if (model === undefined) {
-    const empty = entry.source.text.trim() === "";
-    throw new CommandError(EXIT.wrong, `\`${entry.source.path}\` ${empty ? "is empty" : "defines no model"}`, [
+    const empty = source.text.trim() === "";
+    throw new CommandError(EXIT.wrong, `\`${source.path}\` ${empty ? "is empty" : "defines no model"}`, [
       "a model is a line such as `VGG16 ×2 with STIA at conv3, conv4`, or `model Name(x: f32[N, 3, 224, 224]) = …`",
     ]);
   }

@@ -3,7 +3,7 @@
  */
 import { styleText } from "node:util";
 
-export { bytes, grouped, table } from "../report/text.ts";
+export { bytes, count, grouped, table } from "../report/text.ts";
 
 type Style = "red" | "green" | "yellow" | "cyan" | "blue" | "bold" | "dim";
 

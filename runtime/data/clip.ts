@@ -244,6 +244,6 @@ function openPort(input: ProgramInput, path: string): Port | DataError {
 }
 
 /** Every third byte of packed RGB: a grey image read as colour. */
-export function firstChannel(rgb: Uint8Array): Uint8Array {
+function firstChannel(rgb: Uint8Array): Uint8Array {
   return Uint8Array.from({ length: rgb.length / 3 }, (_, i) => rgb[3 * i] ?? 0);
 }

@@ -17,6 +17,11 @@ export interface EncodeOptions {
   /** Bits a second, for example `600k`. */
   readonly bitrate: string;
   readonly maxBFrames?: number;
+  /**
+   * Every picture by itself and with one quantiser. Otherwise a picture that is predicted from the one before it shows
+   * traces of the motion between them, and a rate control those of the whole clip. For mpeg4.
+   */
+  readonly apart?: boolean;
 }
 
 /** Encodes `frames` (packed RGB) into the container that the path's ending names. Throws system errors with a `code`. */
@@ -87,19 +92,22 @@ export async function loadEncoder(): Promise<Encode | undefined> {
   };
 }
 
+/** Of pictures that are encoded apart: nearly no loss. */
+const QUANTISER = 2;
+
 // No codec options: node-av 6.1.1 frees their dictionary twice and crashes at exit.
 function encode(av: NodeAv, path: string, options: EncodeOptions, frames: Iterable<Uint8Array>): void {
-  const { codec, width, height, fps, bitrate, maxBFrames = 0 } = options;
+  const { codec, width, height, fps, bitrate, maxBFrames = 0, apart = false } = options;
   av.Log.setLevel(av.AV_LOG_QUIET);
   const timeBase = { num: 1, den: fps };
   const toYuv = new av.SoftwareScaleContext();
   toYuv.getContext(width, height, av.AV_PIX_FMT_RGB24, width, height, av.AV_PIX_FMT_YUV420P, av.SWS_BILINEAR);
   const encoder = av.Encoder.createSync(codec, {
     bitrate,
-    gopSize: 25,
-    maxBFrames,
+    gopSize: apart ? 1 : 25,
+    maxBFrames: apart ? 0 : maxBFrames,
     threadCount: 1,
-    context: { timeBase, framerate: { num: fps, den: 1 } },
+    context: { timeBase, framerate: { num: fps, den: 1 }, ...(apart ? { qmin: QUANTISER, qmax: QUANTISER } : {}) },
   });
   const muxer = av.Muxer.openSync(path);
   const stream = muxer.addStream(encoder);

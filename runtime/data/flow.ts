@@ -9,10 +9,11 @@
  * steps on the dual of the total variation (`iterations` times). A median filter removes outliers after each warp.
  *
  * Pairs are independent and run in worker threads. A worker's program is the text of the functions below, so that the
- * same code runs compiled and from source (see nodeav.ts); they use nothing but each other.
+ * same code runs compiled and from source (see nodeav.ts); they use nothing but each other and the kernels' bytes.
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { FLOW_PLANES, flowKernels as importedKernels } from "./flow-kernel.ts";
 
 export interface FlowOptions {
   /** Step of the dual ascent; stable up to 0.25. */
@@ -33,11 +34,11 @@ export interface FlowOptions {
  * the time of one pair on one core of a 2026 server:
  *
  *     warps x iterations   smooth   disc   fast     ms
- *     1 x 15                0.043  0.080  0.859     37
- *     2 x 10                0.038  0.066  0.138     54
- *     2 x 15                0.032  0.058  0.055     75
- *     3 x 20                0.031  0.050  0.064    190
- *     5 x 30 (OpenCV's)     0.041  0.045  0.077    345
+ *     1 x 15                0.043  0.080  0.859     13
+ *     2 x 10                0.038  0.066  0.138     22
+ *     2 x 15                0.032  0.058  0.055     24
+ *     3 x 20                0.031  0.050  0.064     39
+ *     5 x 30 (OpenCV's)     0.041  0.045  0.077     76
  *
  * A step of the flow image's bytes is 0.157 px, so nothing beyond 2 x 15 would reach the network.
  */
@@ -48,6 +49,10 @@ export interface Flow {
   readonly x: Float32Array;
   readonly y: Float32Array;
 }
+
+// Under names of this file: a thread's text knows no imports and declares these itself (see tvl1Program).
+const flowKernels = importedKernels;
+const flowPlanes = FLOW_PLANES;
 
 interface Level {
   readonly width: number;
@@ -209,62 +214,63 @@ function linearise(
     }
 }
 
-/** One iteration: threshold on the linearised difference (u, v change in place), then a step of the dual fields p. */
-function iterate(
-  width: number,
-  height: number,
-  u: Float32Array,
-  v: Float32Array,
-  gx: Float32Array,
-  gy: Float32Array,
-  rho: Float32Array,
-  p: readonly [Float32Array, Float32Array, Float32Array, Float32Array],
-  options: FlowOptions,
-): void {
-  const [ux, uy, vx, vy] = p;
-  const { theta } = options;
-  const limit = options.lambda * theta;
-  const step = options.tau / theta;
-  for (let y = 0; y < height; y++) {
-    let leftU = 0;
-    let leftV = 0;
-    for (let x = 0; x < width; x++) {
-      const i = y * width + x;
-      const a = gx[i] ?? 0;
-      const b = gy[i] ?? 0;
-      const u0 = u[i] ?? 0;
-      const v0 = v[i] ?? 0;
-      const r = (rho[i] ?? 0) + a * u0 + b * v0;
-      const g = a * a + b * b;
-      const d = r < -limit * g ? limit : r > limit * g ? -limit : g > 1e-9 ? -r / g : 0;
-      const hereU = ux[i] ?? 0;
-      const hereV = vx[i] ?? 0;
-      const divU = hereU - leftU + (uy[i] ?? 0) - (y > 0 ? (uy[i - width] ?? 0) : 0);
-      const divV = hereV - leftV + (vy[i] ?? 0) - (y > 0 ? (vy[i - width] ?? 0) : 0);
-      leftU = hereU;
-      leftV = hereV;
-      u[i] = u0 + d * a + theta * divU;
-      v[i] = v0 + d * b + theta * divV;
-    }
+/** Instances of the kernels of flow-kernel.ts, by number, with their memories. */
+const flowRunners: { readonly run: FlowRun; readonly floats: Float32Array }[] = [];
+
+type FlowRun = (
+  from: number,
+  to: number,
+  row: number,
+  iterations: number,
+  limit: number,
+  theta: number,
+  step: number,
+) => void;
+
+export type Solve = (u: Float32Array, v: Float32Array, gx: Float32Array, gy: Float32Array, rho: Float32Array) => void;
+
+/**
+ * The convex problem at one level of the pyramid: `options.iterations` times a threshold on the linearised difference
+ * (u, v change in place), then a step of the dual fields, which are zero at first and kept from call to call. The work is
+ * done by flow-kernel.ts, in planes with a column of zeros beside the picture and zeros above it.
+ */
+export function openSolver(width: number, height: number, options: FlowOptions): Solve {
+  const stride = (width + 4) & ~3; // floats a row, at least one of them beside the picture
+  const guard = stride + 8;
+  const which = flowKernels.findIndex(({ pitch }) => (2 * guard + stride * height) * 4 <= pitch);
+  const kernel = flowKernels[which];
+  if (kernel === undefined)
+    throw new Error(`optical flow of ${width}x${height} pixels: at most 4096x4096 are possible`);
+  let runner = flowRunners[which];
+  if (runner === undefined) {
+    const pages = Math.ceil((kernel.pitch * flowPlanes) / 65536);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(kernel.bytes), { env: { memory } });
+    runner = { run: exports["run"] as FlowRun, floats: new Float32Array(memory.buffer) };
+    flowRunners[which] = runner;
   }
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++) {
-      const i = y * width + x;
-      const right = x + 1 < width ? i + 1 : i;
-      const below = y + 1 < height ? i + width : i;
-      const u0 = u[i] ?? 0;
-      const v0 = v[i] ?? 0;
-      const dux = (u[right] ?? 0) - u0;
-      const duy = (u[below] ?? 0) - u0;
-      const dvx = (v[right] ?? 0) - v0;
-      const dvy = (v[below] ?? 0) - v0;
-      const nu = 1 / (1 + step * Math.sqrt(dux * dux + duy * duy));
-      const nv = 1 / (1 + step * Math.sqrt(dvx * dvx + dvy * dvy));
-      ux[i] = ((ux[i] ?? 0) + step * dux) * nu;
-      uy[i] = ((uy[i] ?? 0) + step * duy) * nu;
-      vx[i] = ((vx[i] ?? 0) + step * dvx) * nv;
-      vy[i] = ((vy[i] ?? 0) + step * dvy) * nv;
-    }
+  const { run, floats } = runner;
+  const pitch = kernel.pitch / 4;
+  const planeAt = (plane: number): number => plane * pitch + guard;
+  for (let plane = 0; plane < flowPlanes; plane++)
+    floats.fill(0, plane * pitch, plane * pitch + 2 * guard + stride * height);
+  for (let y = 0; y < height; y++) {
+    floats.fill(1, planeAt(9) + y * stride, planeAt(9) + y * stride + width - 1);
+    if (y + 1 < height) floats.fill(1, planeAt(10) + y * stride, planeAt(10) + y * stride + width);
+  }
+  const { theta, lambda, tau, iterations } = options;
+  return (u, v, gx, gy, rho) => {
+    if (iterations < 1) return;
+    for (const [plane, values] of [gx, gy, rho, u, v].entries())
+      for (let y = 0; y < height; y++)
+        floats.set(values.subarray(y * width, (y + 1) * width), planeAt(plane) + y * stride);
+    run(guard * 4, (guard + stride * height) * 4, stride * 4, iterations, lambda * theta, theta, tau / theta);
+    for (const [plane, values] of [u, v].entries())
+      for (let y = 0; y < height; y++) {
+        const at = planeAt(plane + 3) + y * stride;
+        values.set(floats.subarray(at, at + width), y * width);
+      }
+  };
 }
 
 /**
@@ -294,10 +300,10 @@ export function tvl1(from: Float32Array, to: Float32Array, width: number, height
     v = coarser === undefined ? new Float32Array(size) : enlarge(v, coarser.width, coarser.height, w, h);
     const field = (): Float32Array => new Float32Array(size);
     const [gx, gy, rho] = [field(), field(), field()];
-    const p = [field(), field(), field(), field()] as const;
+    const solve = openSolver(w, h, options);
     for (let warp = 0; warp < options.warps; warp++) {
       linearise(level, u, v, gx, gy, rho);
-      for (let i = 0; i < options.iterations; i++) iterate(w, h, u, v, gx, gy, rho, p, options);
+      solve(u, v, gx, gy, rho);
       median(u, w, h);
       median(v, w, h);
     }
@@ -307,7 +313,12 @@ export function tvl1(from: Float32Array, to: Float32Array, width: number, height
 }
 
 /** `tvl1` and all that it uses, as the text of a script. */
-export const tvl1Program: string = [shrink, enlarge, median, linearise, iterate, tvl1].join("\n");
+export const tvl1Program: string = `
+const flowKernels = [${flowKernels.map(({ pitch, bytes }) => `{ pitch: ${pitch}, bytes: Uint8Array.of(${bytes.join()}) }`).join()}];
+const flowPlanes = ${flowPlanes};
+const flowRunners = [];
+${[shrink, enlarge, median, linearise, openSolver, tvl1].join("\n")}
+`;
 
 const program = `
 const { parentPort, workerData } = require("node:worker_threads");

@@ -40,7 +40,7 @@ function refuse(message: string, ...help: readonly string[]): SidesError {
  * The classes by number: the recipe's labels, or the manifest's order where it has none.
  * Labels may come in any order but must be the manifest's classes, each once.
  */
-export function classOrder(manifest: Manifest, labels: readonly string[] | undefined): readonly string[] | SidesError {
+function classOrder(manifest: Manifest, labels: readonly string[] | undefined): readonly string[] | SidesError {
   if (labels === undefined) return manifest.classes;
   const known = manifest.classes.map((name) => `\`${name}\``).join(", ");
   const twice = labels.find((label, i) => labels.indexOf(label) !== i);

@@ -19,7 +19,7 @@ export interface Runner {
   readonly program: Program;
   /** The device in words: adapter name, or "wasm, 2 threads". */
   readonly device: string;
-  /** Runs the load program: uploads every parameter and folds and packs it. Once, before the first run. */
+  /** Runs the load program: uploads every parameter and folds and packs it. Before the first run, and to replace them. */
   load(weights: WeightSource, onProgress?: (done: number, total: number) => void): Promise<void>;
   /** Copies an input, row-major in its declared shape. Throws `EngineError` for an unknown name or a wrong length. */
   write(input: string, data: Float32Array): void;

@@ -72,3 +72,20 @@ export async function readState(
   }
   return whole;
 }
+
+/**
+ * Allocations that hold nothing from one run to the next: a run writes them before it reads them. What a run left there
+ * is no part of the following one, and is cleared where every number is looked at.
+ */
+export function scratchOf(program: Program): ReadonlySet<number> {
+  const kept = new Set([
+    ...[...program.state, ...program.inputs].map(({ allocation }) => allocation),
+    ...program.load.flatMap((item) =>
+      item.kind === "upload"
+        ? [item.upload.allocation]
+        : item.step.writes.map((position) => item.step.bindings[position] ?? -1),
+    ),
+  ]);
+  const written = program.run.flatMap(({ bindings, writes }) => writes.map((position) => bindings[position] ?? -1));
+  return new Set(written.filter((allocation) => !kept.has(allocation)));
+}

@@ -5,9 +5,9 @@
  * encodes the steps into one compute pass and submits it once. Limits are those of the program's target record and no
  * more, so that a program that runs here runs on every device of that record.
  */
-import type { Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
+import type { Allocation, Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
-import { readState, toMemory, uploadLength } from "./state.ts";
+import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 
 /** WebGPU's flag values (specification, "GPUBufferUsage" and "GPUMapMode"); Node has no such globals. */
 const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
@@ -71,13 +71,40 @@ export async function openWebGPU(
   }
 }
 
+/** Buffers for the allocations of a lifetime; undefined for the others. @throws EngineError `limit` */
+async function createBuffers(
+  program: Program,
+  device: GPUDevice,
+  lifetime: Allocation["lifetime"],
+): Promise<(GPUBuffer | undefined)[]> {
+  device.pushErrorScope("out-of-memory");
+  const buffers = program.allocations.map((allocation) =>
+    allocation.lifetime === lifetime
+      ? device.createBuffer({
+          label: allocation.label,
+          // Kernels may read a buffer as vec4s.
+          size: Math.max(16, Math.ceil(allocation.bytes / 16) * 16),
+          usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
+        })
+      : undefined,
+  );
+  const shortage = await device.popErrorScope();
+  if (shortage !== null) {
+    const need = program.allocations.reduce((sum, allocation) => sum + allocation.bytes, 0);
+    const what = `device memory (${shortage.message.split("\n")[0] ?? ""})`;
+    throw new EngineError({ kind: "limit", what, need, have: 0 });
+  }
+  return buffers;
+}
+
 class WebGPURunner implements Runner {
   readonly program: Program;
   readonly device: string;
   readonly #device: GPUDevice;
-  readonly #buffers: GPUBuffer[];
+  readonly #pipelines: readonly GPUComputePipeline[];
+  /** By allocation; those that only loading needs live while it runs. */
+  readonly #buffers: (GPUBuffer | undefined)[];
   readonly #run: readonly PreparedStep[];
-  readonly #loadSteps: ReadonlyMap<Step, PreparedStep>;
   #lost: string | undefined;
   #failure: string | undefined;
   #disposed = false;
@@ -86,16 +113,15 @@ class WebGPURunner implements Runner {
     program: Program,
     device: GPUDevice,
     name: string,
-    buffers: GPUBuffer[],
-    run: readonly PreparedStep[],
-    loadSteps: ReadonlyMap<Step, PreparedStep>,
+    buffers: (GPUBuffer | undefined)[],
+    pipelines: readonly GPUComputePipeline[],
   ) {
     this.program = program;
     this.device = name;
     this.#device = device;
     this.#buffers = buffers;
-    this.#run = run;
-    this.#loadSteps = loadSteps;
+    this.#pipelines = pipelines;
+    this.#run = program.run.map((step) => this.#prepare(step));
     void device.lost.then((reason) => {
       if (!this.#disposed) this.#lost = reason.message || reason.reason;
     });
@@ -105,25 +131,7 @@ class WebGPURunner implements Runner {
   }
 
   static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
-    device.pushErrorScope("out-of-memory");
-    const buffers = program.allocations.map((allocation) =>
-      device.createBuffer({
-        label: allocation.label,
-        // Kernels may read a buffer as vec4s.
-        size: Math.max(16, Math.ceil(allocation.bytes / 16) * 16),
-        usage: USAGE.STORAGE | USAGE.COPY_SRC | USAGE.COPY_DST,
-      }),
-    );
-    const shortage = await device.popErrorScope();
-    if (shortage !== null) {
-      const need = program.allocations.reduce((sum, allocation) => sum + allocation.bytes, 0);
-      throw new EngineError({
-        kind: "limit",
-        what: `device memory (${shortage.message.split("\n")[0] ?? ""})`,
-        need,
-        have: 0,
-      });
-    }
+    const buffers = await createBuffers(program, device, "run");
     const pipelines = await Promise.all(
       program.kernels.map(async (kernel) => {
         if (typeof kernel.code !== "string")
@@ -144,31 +152,27 @@ class WebGPURunner implements Runner {
         }
       }),
     );
-    const prepare = (step: Step): PreparedStep => {
-      const pipeline = pipelines[step.kernel];
-      if (pipeline === undefined)
-        throw new EngineError({ kind: "failed", what: `step refers to kernel ${step.kernel}, which does not exist` });
-      const entries = step.bindings.map((allocation, binding) => {
-        const buffer = buffers[allocation];
-        if (buffer === undefined)
-          throw new EngineError({
-            kind: "failed",
-            what: `step refers to allocation ${allocation}, which does not exist`,
-          });
-        return { binding, resource: { buffer } };
-      });
-      return {
-        pipeline,
-        group: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
-        workgroups: step.workgroups,
-      };
+    return new WebGPURunner(program, device, name, buffers, pipelines);
+  }
+
+  #prepare(step: Step): PreparedStep {
+    const pipeline = this.#pipelines[step.kernel];
+    if (pipeline === undefined)
+      throw new EngineError({ kind: "failed", what: `step refers to kernel ${step.kernel}, which does not exist` });
+    const entries = step.bindings.map((allocation, binding) => ({
+      binding,
+      resource: { buffer: this.#buffer(allocation) },
+    }));
+    return {
+      pipeline,
+      group: this.#device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
+      workgroups: step.workgroups,
     };
-    const loadSteps = new Map<Step, PreparedStep>();
-    for (const item of program.load) if (item.kind === "step") loadSteps.set(item.step, prepare(item.step));
-    return new WebGPURunner(program, device, name, buffers, program.run.map(prepare), loadSteps);
   }
 
   async load(weights: WeightSource, onProgress?: (done: number, total: number) => void): Promise<void> {
+    const own = await createBuffers(this.program, this.#device, "load");
+    for (const [index, buffer] of own.entries()) if (buffer !== undefined) this.#buffers[index] = buffer;
     let queued = 0;
     let staging = new Float32Array(0);
     for (const [done, item] of this.program.load.entries()) {
@@ -181,8 +185,7 @@ class WebGPURunner implements Runner {
         this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, new Float32Array(toMemory(upload, view)));
         queued += view.byteLength;
       } else {
-        const step = this.#loadSteps.get(item.step);
-        if (step !== undefined) this.#submit([step]);
+        this.#submit([this.#prepare(item.step)]);
       }
       // Queued uploads are copies in the driver's memory: without a wait, all weights would be there twice.
       if (queued > UPLOAD_WINDOW) {
@@ -192,8 +195,11 @@ class WebGPURunner implements Runner {
       onProgress?.(done + 1, this.program.load.length);
     }
     await this.#finish();
-    for (const [index, allocation] of this.program.allocations.entries())
-      if (allocation.lifetime === "load") this.#buffers[index]?.destroy();
+    for (const [index, buffer] of own.entries()) {
+      if (buffer === undefined) continue;
+      buffer.destroy();
+      this.#buffers[index] = undefined;
+    }
   }
 
   write(input: string, data: Float32Array): void {
@@ -226,6 +232,10 @@ class WebGPURunner implements Runner {
   }
 
   async trace(look: Look): Promise<void> {
+    // Buffers share allocations: behind a small one still lies what the last run left of a larger one.
+    const encoder = this.#device.createCommandEncoder();
+    for (const allocation of scratchOf(this.program)) encoder.clearBuffer(this.#buffer(allocation));
+    this.#device.queue.submit([encoder.finish()]);
     for (const [i, step] of this.program.run.entries()) {
       const prepared = this.#run[i];
       if (prepared !== undefined) this.#submit([prepared]);
@@ -258,7 +268,7 @@ class WebGPURunner implements Runner {
 
   dispose(): void {
     this.#disposed = true;
-    for (const buffer of this.#buffers) buffer.destroy();
+    for (const buffer of this.#buffers) buffer?.destroy();
     this.#device.destroy();
   }
 

@@ -10,7 +10,7 @@
  */
 import type { Metric } from "../../compiler/recipe/recipe.ts";
 import { binomialHalf, tCritical, tTwoSided } from "./distributions.ts";
-import { type Clusters, predictedClass, type ScoredClip, type Statistic, statisticOf } from "./scores.ts";
+import { type Clusters, predictedClass, type ScoredClip, type Statistics, statisticsOf } from "./scores.ts";
 
 const ALPHA = 0.05;
 /** The standard normal's quantile at 0.975. */
@@ -85,27 +85,27 @@ function generator(seed: number): () => number {
   return next;
 }
 
-/** The replicates of every statistic: `count` draws of all clusters with replacement, the same draws for all of them. */
+/** Replicates of `many` values each: `count` draws of all clusters with replacement, the same draws for all values. */
 function resample(
-  statistics: readonly Statistic[],
+  statistics: Statistics,
+  many: number,
   clusters: Clusters,
   { replicates = REPLICATES, seed = 0 }: BootstrapOptions,
 ): readonly Float64Array[] {
   const random = generator(seed);
   const weights = new Float64Array(clusters.count);
-  const values = statistics.map(() => new Float64Array(replicates));
+  const values = new Float64Array(many);
+  const found = Array.from(values, () => new Float64Array(replicates));
   for (let replicate = 0; replicate < replicates; replicate++) {
     weights.fill(0);
     for (let draw = 0; draw < clusters.count; draw++) {
       const drawn = Math.floor(random() * clusters.count);
       weights[drawn] = (weights[drawn] ?? 0) + 1;
     }
-    for (let s = 0; s < statistics.length; s++) {
-      const into = values[s];
-      if (into !== undefined) into[replicate] = statistics[s]?.(weights) ?? Number.NaN;
-    }
+    statistics(weights, values);
+    for (const [index, of] of found.entries()) of[replicate] = values[index] ?? Number.NaN;
   }
-  return values;
+  return found;
 }
 
 /** Quantile of sorted values, linear between them (Hyndman and Fan 1996, type 7). */
@@ -139,6 +139,7 @@ export interface Bootstrap {
   readonly notes: readonly string[];
 }
 
+const grouped = (count: number): string => String(count).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
 const ones = (count: number): Float64Array => new Float64Array(count).fill(1);
 
 /** 95 % intervals of metrics: percentiles of a bootstrap over subjects (Efron and Tibshirani 1993, chapter 13). */
@@ -149,20 +150,22 @@ export function bootstrapIntervals(
   options: BootstrapOptions = {},
 ): Bootstrap {
   const clusters = clustersOf(predictions);
-  const statistics = metrics.map((metric) => statisticOf(metric, predictions, classes, clusters));
-  const replicates = resample(statistics, clusters, options);
+  const statistics = statisticsOf(metrics, predictions, classes, clusters);
+  const values = new Float64Array(metrics.length);
+  statistics(ones(clusters.count), values);
+  const replicates = resample(statistics, metrics.length, clusters, options);
   const { replicates: count = REPLICATES, seed = 0 } = options;
   const worst = Math.max(0, ...replicates.map((values) => values.length - usable(values).length));
   return {
-    intervals: statistics.map((statistic, index) =>
-      percentiles(statistic(ones(clusters.count)), replicates[index] ?? new Float64Array(), clusters.count),
-    ),
+    intervals: replicates.map((own, index) => percentiles(values[index] ?? Number.NaN, own, clusters.count)),
     subjects: clusters.count,
-    method: `95 % percentile interval, ${count} bootstrap draws of the subjects, seed ${seed}`,
+    method: `95 % percentile interval, ${grouped(count)} bootstrap draws of the subjects, seed ${seed}`,
     notes: [
       ...clusterNotes(clusters, predictions.length),
       ...(worst > 0 && predictions.length > 0
-        ? [`Up to ${worst} of ${count} draws held no clip that a metric needs, and were left out for it.`]
+        ? [
+            `Up to ${grouped(worst)} of ${grouped(count)} draws held no clip that a metric needs, and were left out for it.`,
+          ]
         : []),
     ],
   };
@@ -238,33 +241,33 @@ export function pairedBootstrap(
   readonly notes: readonly string[];
 } {
   const clusters = clustersOf(a);
-  const all = ones(clusters.count);
-  const pairs = metrics.map((metric) => ({
-    a: statisticOf(metric, a, classes, clusters),
-    b: statisticOf(metric, b, classes, clusters),
-  }));
-  const replicates = resample(
-    pairs.map((pair) => (weights) => pair.b(weights) - pair.a(weights)),
-    clusters,
-    options,
-  );
+  const first = statisticsOf(metrics, a, classes, clusters);
+  const second = statisticsOf(metrics, b, classes, clusters);
+  const [own, other] = [new Float64Array(metrics.length), new Float64Array(metrics.length)];
+  const difference: Statistics = (weights, values) => {
+    first(weights, own);
+    second(weights, other);
+    for (let index = 0; index < values.length; index++) values[index] = (other[index] ?? 0) - (own[index] ?? 0);
+  };
+  const replicates = resample(difference, metrics.length, clusters, options);
+  const values = new Float64Array(metrics.length);
+  difference(ones(clusters.count), values); // leaves the two models' own values behind as well
   const { replicates: count = REPLICATES, seed = 0 } = options;
   return {
-    differences: pairs.map((pair, index) => {
-      const [first, second] = [pair.a(all), pair.b(all)];
-      const values = usable(replicates[index] ?? new Float64Array());
-      const atMost = values.filter((value) => value <= 0).length;
-      const atLeast = values.filter((value) => value >= 0).length;
-      const p = Math.min(1, (2 * (Math.min(atMost, atLeast) + 1)) / (values.length + 1));
+    differences: replicates.map((all, index) => {
+      const usual = usable(all);
+      const atMost = usual.filter((value) => value <= 0).length;
+      const atLeast = usual.filter((value) => value >= 0).length;
+      const p = Math.min(1, (2 * (Math.min(atMost, atLeast) + 1)) / (usual.length + 1));
       return {
-        a: first,
-        b: second,
-        difference: percentiles(second - first, values, clusters.count),
+        a: own[index] ?? Number.NaN,
+        b: other[index] ?? Number.NaN,
+        difference: percentiles(values[index] ?? Number.NaN, usual, clusters.count),
         p: clusters.count < 2 ? Number.NaN : p,
       };
     }),
     subjects: clusters.count,
-    method: `paired bootstrap, ${count} draws of the subjects, the same for both, seed ${seed}`,
+    method: `paired bootstrap, ${grouped(count)} draws of the subjects, the same for both, seed ${seed}`,
     notes: clusterNotes(clusters, a.length),
   };
 }

@@ -8,7 +8,7 @@
  * table, `METRICS`, and whoever prints a number prints them beside it. One rule holds throughout: a clip that has no
  * prediction counts as an error. It stays in the denominator of its class's recall and stands in no class's column.
  *
- * Every metric is a function of weights on clusters of clips (`Statistic`): all weights 1 is the metric itself, random
+ * Every metric is a function of weights on clusters of clips (`Statistics`): all weights 1 is the metric itself, random
  * weights are a replicate of the bootstrap (intervals.ts). So both are the same code.
  */
 import type { Metric } from "../../compiler/recipe/recipe.ts";
@@ -224,59 +224,76 @@ export interface Clusters {
   readonly count: number;
 }
 
-/** A metric as a function of how often each cluster counts. Must not keep `weights`. */
-export type Statistic = (weights: Float64Array) => number;
+/** Metrics as a function of how often each cluster counts: writes a value each into `values`; keeps neither. */
+export type Statistics = (weights: Float64Array, values: Float64Array) => void;
+/** One of them, of those that read no confusion matrix. */
+type Statistic = (weights: Float64Array) => number;
 
 /**
- * `metric` as a function of weights on clusters. What does not depend on them is computed once, here.
+ * `metrics` as a function of weights on clusters. What does not depend on the weights is computed once, here; the
+ * weighted confusion matrix is computed once for all metrics that read it.
  * @throws RangeError for clips that do not fit `classes`, and for an AUC of a class that is none
  */
-export function statisticOf(
-  metric: Metric,
+export function statisticsOf(
+  metrics: readonly Metric[],
   predictions: readonly ScoredClip[],
   classes: readonly string[],
   clusters: Clusters,
-): Statistic {
-  switch (metric.kind) {
-    case "accuracy":
-      return confusionStatistic(predictions, classes, clusters, accuracyOf);
-    case "uar":
-      return confusionStatistic(predictions, classes, clusters, uarOf);
-    case "macro_f1":
-      return confusionStatistic(predictions, classes, clusters, macroF1Of);
-    case "auc":
-      return aucStatistic(predictions, classes, clusters, metric.class);
-    case "loss":
-      return lossStatistic(predictions, classes, clusters);
-    default:
-      return metric satisfies never;
-  }
+): Statistics {
+  const matrix = confusionStatistic(predictions, classes, clusters);
+  const scores = metrics.map((metric): ((weights: Float64Array, confusion: Confusion) => number) => {
+    switch (metric.kind) {
+      case "accuracy":
+        return (_, confusion) => accuracyOf(confusion);
+      case "uar":
+        return (_, confusion) => uarOf(confusion);
+      case "macro_f1":
+        return (_, confusion) => macroF1Of(confusion);
+      case "auc":
+        return aucStatistic(predictions, classes, clusters, metric.class);
+      case "loss":
+        return lossStatistic(predictions, classes, clusters);
+      default:
+        return metric satisfies never;
+    }
+  });
+  return (weights, values) => {
+    const confusion = matrix(weights);
+    for (const [index, score] of scores.entries()) values[index] = score(weights, confusion);
+  };
 }
 
+/** The confusion matrix as a function of weights; the same record with other numbers at each call. */
 function confusionStatistic(
   predictions: readonly ScoredClip[],
   classes: readonly string[],
   clusters: Clusters,
-  score: (confusion: Confusion) => number,
-): Statistic {
+): (weights: Float64Array) => Confusion {
   // The clusters' own matrices, sparse: there are never more entries than clips, however many clusters there are.
-  const counts = new Map<number, number>();
   const size = classes.length * (classes.length + 1);
+  const own = Array.from({ length: clusters.count }, () => new Map<number, number>());
   for (const [clip, prediction] of predictions.entries()) {
-    const key = (clusters.of[clip] ?? 0) * size + cellOf(prediction, classes);
-    counts.set(key, (counts.get(key) ?? 0) + 1);
+    const counts = own[clusters.of[clip] ?? 0];
+    const cell = cellOf(prediction, classes);
+    counts?.set(cell, (counts.get(cell) ?? 0) + 1);
   }
-  const owners = Int32Array.from(counts.keys(), (key) => Math.floor(key / size));
-  const cells = Int32Array.from(counts.keys(), (key) => key % size);
-  const values = Float64Array.from(counts.values());
+  const cells = Int32Array.from(own.flatMap((counts) => [...counts.keys()]));
+  const entries = Float64Array.from(own.flatMap((counts) => [...counts.values()]));
+  const sizes = Int32Array.from(own, (counts) => counts.size);
   const confusion: Confusion = { classes, counts: new Float64Array(size) };
   return (weights) => {
     const sums = confusion.counts.fill(0);
-    for (let entry = 0; entry < values.length; entry++) {
-      const cell = cells[entry] ?? 0;
-      sums[cell] = (sums[cell] ?? 0) + (values[entry] ?? 0) * (weights[owners[entry] ?? 0] ?? 0);
+    let entry = 0;
+    for (let cluster = 0; cluster < sizes.length; cluster++) {
+      const weight = weights[cluster] ?? 0;
+      const end = entry + (sizes[cluster] ?? 0);
+      if (weight === 0) entry = end;
+      for (; entry < end; entry++) {
+        const cell = cells[entry] ?? 0;
+        sums[cell] = (sums[cell] ?? 0) + (entries[entry] ?? 0) * weight;
+      }
     }
-    return score(confusion);
+    return confusion;
   };
 }
 
@@ -351,5 +368,7 @@ function lossStatistic(predictions: readonly ScoredClip[], classes: readonly str
  */
 export function metricValue(metric: Metric, predictions: readonly ScoredClip[], classes: readonly string[]): number {
   const clusters: Clusters = { of: new Int32Array(predictions.length), count: 1 };
-  return statisticOf(metric, predictions, classes, clusters)(Float64Array.of(1));
+  const value = Float64Array.of(Number.NaN);
+  statisticsOf([metric], predictions, classes, clusters)(Float64Array.of(1), value);
+  return value[0] ?? Number.NaN;
 }

@@ -21,7 +21,7 @@ import {
 } from "../metrics/scores.ts";
 import type { Predictions } from "../train/predictions.ts";
 import type { ClipPrediction } from "../train/records.ts";
-import { percent } from "./text.ts";
+import { minus, percent } from "./text.ts";
 
 export interface Score {
   readonly metric: Metric;
@@ -106,7 +106,7 @@ export function showDifference(value: number, { unit }: MetricText): string {
   if (Number.isNaN(value)) return "–";
   const text = unit === "share" ? (value * 100).toFixed(1) : value.toFixed(3);
   // A difference that rounds to nothing has no sign.
-  const signed = Number(text) === 0 ? text.replace("-", "") : value > 0 ? `+${text}` : text.replace("-", "−");
+  const signed = Number(text) === 0 ? text.replace("-", "") : value > 0 ? `+${text}` : minus(text);
   return unit === "share" ? `${signed} pt` : signed;
 }
 

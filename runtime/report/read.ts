@@ -22,6 +22,7 @@ import {
   text,
   values,
 } from "../train/shape.ts";
+import { ATTENTION_FILE, type AttentionRecord, readAttention } from "./attention/record.ts";
 
 /** Everything that a report shows. */
 export interface Run {
@@ -29,6 +30,8 @@ export interface Run {
   readonly metrics: readonly MetricLine[];
   readonly validation: Predictions | undefined;
   readonly test: Predictions | undefined;
+  /** Where its streams look at each other, if that was looked at. */
+  readonly attention?: AttentionRecord | undefined;
 }
 
 const METRIC = kinds({ loss: {}, accuracy: {}, uar: {}, macro_f1: {}, auc: { class: text } });
@@ -106,6 +109,14 @@ const RECORD: Shape = object({
     parameters: numeral,
     macs: numeral,
     layers: list(object({ path: text, shape: list(numeral), parameters: numeral, macs: numeral })),
+  }),
+  request: object({
+    source: text,
+    model: optional(text),
+    recipe: optional(text),
+    arguments: values(either(numeral, text, flag)),
+    bind: values(numeral),
+    fold: either(numeral, text),
   }),
   recipe: RECIPE,
   recipeHash: text,
@@ -206,5 +217,11 @@ export function readRun(folder: string): Run | { readonly error: string; readonl
     if ("error" in read) return { error: read.error, help: ["`netc eval` writes it anew"] };
     sides[side] = read;
   }
-  return { record, metrics, ...sides };
+  const attention = readAttention(join(folder, ATTENTION_FILE));
+  if (attention !== undefined && "error" in attention)
+    return {
+      error: `\`${join(folder, ATTENTION_FILE)}\`: ${attention.error}`,
+      help: ["`netc attention` writes it anew"],
+    };
+  return { record, metrics, ...sides, ...(attention === undefined ? {} : { attention }) };
 }

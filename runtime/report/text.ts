@@ -44,12 +44,19 @@ export function percent(share: number, digits = 1): string {
   return Number.isNaN(share) ? "–" : `${(share * 100).toFixed(digits)} %`;
 }
 
-/** A number with `digits` significant digits and no exponent where people expect none: `0.000312`, `1.24`, `1.0e-9`. */
+/** A number with at most `digits` significant digits, and no exponent where people expect none: `0.000312`, `1.24`, `1e−9`. */
 export function significant(value: number, digits = 3): string {
   if (Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-4 || size >= 1e7)) return minus(value.toExponential(digits - 1));
+  if (size !== 0 && (size < 1e-4 || size >= 1e7))
+    return minus(
+      value
+        .toExponential(digits - 1)
+        .replace(/\.?0*e/, "e")
+        .replace("e-", "e−")
+        .replace("e+", "e"),
+    );
   return minus(size >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits))));
 }
 

@@ -198,7 +198,7 @@ function compareManifests(before: Manifest, after: Manifest): string[] {
   });
   for (const { path, fields } of changed.slice(0, LISTED))
     changes.push(`the clip \`${path}\` has changed: ${fields.join(", ")}`);
-  if (changed.length > LISTED) changes.push(`${changed.length - LISTED} more clips have changed`);
+  if (changed.length > LISTED) changes.push(`and so have ${changed.length - LISTED} more`);
   return changes;
 }
 
@@ -206,7 +206,10 @@ function changedFields(before: ClipRecord, after: ClipRecord): string[] {
   const fields = ["class", "subject", "sentence", "split", "frames", "status"] as const;
   const out = fields
     .filter((field) => before[field] !== after[field])
-    .map((field) => `its ${field} was ${words(before[field])} and is ${words(after[field])}`);
+    .map(
+      (field) =>
+        `its ${field === "frames" ? "number of frames" : field} was ${words(before[field])} and is ${words(after[field])}`,
+    );
   if (before.sha256 !== after.sha256) out.push("its file has other bytes");
   return out;
 }

@@ -3,8 +3,8 @@
  *
  *     checkpoints/step-00001234/
  *         state.safetensors    f32 tensors: parameters and running statistics by their own names (`conv1.weight`), so that
- *                              other programs read them; what the optimizer keeps of them as `@momentum.conv1.weight`,
- *                              which is no name of a parameter, for none has an `@`
+ *                              other programs read them; what the optimizer keeps of them as `momentum/conv1.weight`,
+ *                              which is no name of a parameter, for none has a `/`
  *         checkpoint.json      where training stood, what it was, and the SHA-256 of both files
  *
  * In: a record and a stream of tensors, never a second copy of them. Out: a folder that is complete or is not there: it
@@ -105,17 +105,8 @@ const LEFT_OVER = /^\.(step|removed)-/;
 /** Bytes that are hashed and written at a time. */
 const CHUNK = 4 * 1024 * 1024;
 
-/** The name of what the optimizer keeps for one parameter: `@momentum.conv1.weight`. */
-export function stateName(slot: string, path: string): string {
-  return `@${slot}.${path}`;
-}
-
-/** True for a tensor that is not the model's own. */
-export function isStateName(name: string): boolean {
-  return name.startsWith("@");
-}
-
-function folderName(step: number): string {
+/** The name of a checkpoint's folder. */
+export function checkpointName(step: number): string {
   return `step-${String(step).padStart(8, "0")}`;
 }
 
@@ -124,8 +115,8 @@ function sha256(text: string): string {
 }
 
 function size(bytes: number): string {
-  const mebibytes = bytes / 2 ** 20;
-  return mebibytes < 1024 ? `${mebibytes.toFixed(1)} MiB` : `${(mebibytes / 1024).toFixed(1)} GiB`;
+  const unit = bytes < 2 ** 20 ? 1 : bytes < 2 ** 30 ? 2 : 3;
+  return `${(bytes / 1024 ** unit).toFixed(1)} ${["", "KiB", "MiB", "GiB"][unit] ?? ""}`;
 }
 
 // -------------------------------------------------------------------------------------------------------------- writing
@@ -157,7 +148,7 @@ export async function saveCheckpoint(
 ): Promise<Saved> {
   const { keep = 3, disk = realDisk } = options;
   const parent = join(runFolder, FOLDER);
-  const name = folderName(record.step);
+  const name = checkpointName(record.step);
   const bytes = state.layout.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, n) => product * n, 1), 0);
   let before: readonly Readable[] = [];
   let temporary: string | undefined;
@@ -302,7 +293,7 @@ async function inspect(folder: string): Promise<Readable | SkippedCheckpoint> {
     const stored = decodeRecord(await readFile(join(folder, RECORD_FILE), "utf8"));
     if (typeof stored === "string") return wrong(stored);
     const file = await statOf(join(folder, STATE_FILE));
-    if (file === undefined) return wrong(`it has no ${STATE_FILE}`);
+    if (!file?.isFile()) return wrong(`it has no ${STATE_FILE}`);
     if (file.size !== stored.state.bytes)
       return wrong(
         `${STATE_FILE} has ${file.size} bytes instead of ${stored.state.bytes}: it was cut short or changed`,

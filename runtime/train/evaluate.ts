@@ -1,20 +1,34 @@
 /**
- * Predictions of a model for a set of clips.
+ * Predictions of a model for the clips of a side.
  *
- * In: a runner of the model's inference program, and the views of the clips (windows × crops) in batches. Out: for every
+ * In: a model with its recipe, its parameters, a device, the clips (windows × crops of each, in batches). Out: for every
  * clip the mean of its views' class probabilities. A clip that cannot be read comes out without any and counts as wrong.
  */
+import { compile } from "../../compiler/compile.ts";
+import type { ProgramInput } from "../../compiler/program.ts";
 import type { LossTerm } from "../../compiler/recipe/recipe.ts";
-import type { EvaluationSource } from "../data/loader/batches.ts";
+import { type EvaluationSource, evaluationBatches, type LoaderError } from "../data/loader/batches.ts";
+import type { DataPool } from "../data/loader/pool.ts";
 import type { ClipRecord } from "../data/manifest.ts";
+import type { Sides } from "../data/sides.ts";
 import type { Runner } from "../engine/runner.ts";
+import { RunError } from "./fault.ts";
 import type { ClipPrediction } from "./records.ts";
+import { SourceError, type TrainerOptions, type Values } from "./trainer.ts";
+
+/** What evaluation needs of an experiment. */
+export interface EvaluationJob extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed"> {
+  readonly sides: Sides;
+  /** The set's folder. */
+  readonly folder: string;
+  readonly pool: DataPool;
+}
 
 /** How outputs are probabilities: by softmax, or by a sigmoid each (made to sum to 1) where the loss is binary. */
 export type OutputKind = "softmax" | "sigmoid";
 
 export function outputKindOf(loss: readonly LossTerm[]): OutputKind {
-  const [term] = loss.filter(({ on }) => on === "output");
+  const term = loss.find(({ on }) => on === "output");
   return term?.kind === "binary_cross_entropy" ? "sigmoid" : "softmax";
 }
 
@@ -63,4 +77,51 @@ export async function predictClips(
     const probabilities = failure === undefined ? sums[clip] : undefined;
     return { path, subject, class: name, probabilities, failure };
   });
+}
+
+/** The inference program of a job's model, opened. */
+export async function openInference({ model, recipe, target, open, seed }: EvaluationJob): Promise<Runner> {
+  const compiled = compile(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
+  if ("diagnostics" in compiled) throw new SourceError(compiled.diagnostics);
+  return open(compiled.ok);
+}
+
+/** Loads parameters. */
+export async function loadValues(runner: Runner, values: Values): Promise<void> {
+  await runner.load(async ({ path, shape, rows }, into) => {
+    const value = await values(path);
+    if (value === undefined) throw new Error(`internal: no value for ${path}`);
+    const row = value.length / (shape[0] ?? 1);
+    into.set(rows === undefined ? value : value.subarray(rows.start * row, rows.end * row));
+  });
+}
+
+/** The views of the clips of a side, for a program with these inputs. */
+export async function openEvaluation(
+  { pool, folder, sides, recipe }: EvaluationJob,
+  side: "validation" | "test",
+  inputs: readonly ProgramInput[],
+  told: { readonly note: (text: string) => void; readonly onPrepared?: (done: number, total: number) => void },
+): Promise<EvaluationSource> {
+  return demand(
+    await evaluationBatches({
+      pool,
+      folder,
+      clips: sides[side],
+      classes: sides.classes,
+      inputs,
+      recipe: recipe.data,
+      ...(told.onPrepared === undefined ? {} : { onPrepared: told.onPrepared }),
+      onFailure: ({ problem }) => told.note(`counts as wrong: \`${problem.path}\`: ${problem.message}`),
+    }),
+  );
+}
+
+/** A result of the loader, or its refusal as an error of the run. */
+export function demand<T extends { readonly kind: string }>(made: T | LoaderError): T {
+  if (made.kind === "loader-error") {
+    const { message, help } = made as LoaderError;
+    throw new RunError("wrong", message, help);
+  }
+  return made as T;
 }

@@ -118,16 +118,16 @@ export interface Lock {
 }
 
 /**
- * Takes the lock of a folder.
+ * Takes the lock of a folder, which messages call `shown`.
  * @throws RunError that names the process that holds it
  */
-export async function takeLock(folder: string): Promise<Lock> {
+export async function takeLock(folder: string, shown: string = folder): Promise<Lock> {
   for (let attempt = 1; ; attempt++) {
     const own = putUp(folder);
     const other = otherClaim(folder, own);
     if (other === undefined) return { release: (at) => rmSync(join(at, own), { force: true }) };
     rmSync(join(folder, own), { force: true });
-    if (attempt === ATTEMPTS) throw held(folder, other.name, other.claim);
+    if (attempt === ATTEMPTS) throw held(shown, other.name, other.claim);
     await new Promise((done) => setTimeout(done, 20 + 100 * Math.random()));
   }
 }

@@ -132,8 +132,8 @@ export function piecesOf(moment: Moment, log: boolean): Piece[] {
   const step = evaluating ? "evaluating" : `step ${batch}/${batches}`;
   const share = batch / batches;
   return [
-    { rank: 7, text: moment.stage },
     { rank: 0, text: `epoch ${epoch}/${epochs}`, short: `${epoch}/${epochs}` },
+    { rank: 7, text: moment.stage },
     { rank: 8, text: log ? "" : bar(share, 12), short: bar(share, 6) },
     { rank: 2, text: step, ...(evaluating ? {} : { short: `${batch}/${batches}` }) },
     { rank: 1, text: `loss ${figure(loss)}` },

@@ -244,7 +244,8 @@ export function openProgress(stream: ProgressStream, plan: ProgressPlan, options
     if (drawn === 0) return "";
     const rows = Math.floor((drawn - 1) / columns());
     drawn = 0;
-    return `\r${rows > 0 ? `\u001b[${rows}A` : ""}\u001b[J`;
+    // Row by row: where all of the screen below is cleared, tmux keeps a copy in its history.
+    return `\r\u001b[K${"\u001b[1A\u001b[K".repeat(rows)}`;
   };
   const draw = (): void => {
     const moment = measured.moment();

@@ -36,6 +36,18 @@ export interface RunRecord {
       readonly macs: number;
     }[];
   };
+  /** What is needed to make model and recipe again from `sources/`. */
+  readonly request: {
+    /** The file that was given, in `sources/`. */
+    readonly source: string;
+    readonly model: string | undefined;
+    readonly recipe: string | undefined;
+    /** Values of the recipe's parameters. */
+    readonly arguments: Readonly<Record<string, number | string | boolean>>;
+    /** Values of open sizes. */
+    readonly bind: Readonly<Record<string, number>>;
+    readonly fold: number | string;
+  };
   readonly recipe: Recipe;
   /** SHA-256 of the recipe as JSON. */
   readonly recipeHash: string;

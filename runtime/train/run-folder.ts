@@ -51,6 +51,11 @@ export interface RunFolder {
   sync(): void;
   /** Cuts what was written after a checkpoint; returns the number of lines. */
   cut(checkpoint: { readonly step: number; readonly metricsBytes: number }): number;
+  /**
+   * Replaces the record of a run that goes on with another model or recipe, and keeps the sources of that beside those it
+   * began with. Name and beginning stay.
+   */
+  amend(record: Omit<RunRecord, "name" | "started">, sources: CreateRunOptions["sources"]): void;
   /** Keeps the manifest of a data set that is not the one the run began with; `findManifest` finds it. */
   keepManifest(text: string): void;
   close(): void;
@@ -157,7 +162,7 @@ function write(file: string, text: string): void {
 }
 
 /** Paths below the deepest folder that they have in common: nobody's home is written down. */
-function withoutCommonFolder<T extends { readonly path: string }>(files: readonly T[]): T[] {
+export function withoutCommonFolder<T extends { readonly path: string }>(files: readonly T[]): T[] {
   const paths = files.map(({ path }) => resolve(path));
   let common = dirname(paths[0] ?? sep);
   while (!paths.every((path) => path.startsWith(common.endsWith(sep) ? common : common + sep)))
@@ -210,7 +215,7 @@ export async function openRun(path: string): Promise<RunFolder> {
   const record = readRun(path);
   const place = realpathSync(path);
   try {
-    const lock = await takeLock(place);
+    const lock = await takeLock(place, path);
     try {
       return opened(path, place, record, lock);
     } catch (error) {
@@ -251,7 +256,22 @@ function endOfStep(bytes: Uint8Array, step: number): number {
   return start;
 }
 
-function opened(path: string, place: string, record: RunRecord, lock: Lock): RunFolder {
+/** The record, and its sources in a folder of their own, which is there before anything points to it. */
+function amended(place: string, record: RunRecord, sources: CreateRunOptions["sources"]): RunRecord {
+  let number = 1;
+  while (existsSync(join(place, SOURCES, `changed-${number}`))) number++;
+  const folder = `changed-${number}`;
+  for (const { path, text } of withoutCommonFolder(sources)) write(join(place, SOURCES, folder, path), text);
+  const made = { ...record, request: { ...record.request, source: join(folder, record.request.source) } };
+  const temporary = join(place, `.${RECORD_FILE}-${process.pid}`);
+  rmSync(temporary, { force: true });
+  write(temporary, `${JSON.stringify(made, undefined, 1)}\n`);
+  renameSync(temporary, join(place, RECORD_FILE));
+  return made;
+}
+
+function opened(path: string, place: string, before: RunRecord, lock: Lock): RunFolder {
+  let record = before;
   const name = join(path, METRICS_FILE);
   const guard = <T>(doing: string, work: () => T): T => {
     try {
@@ -271,7 +291,9 @@ function opened(path: string, place: string, record: RunRecord, lock: Lock): Run
   if (length > 0) guard("cut", () => truncate(read().lastIndexOf(NEWLINE) + 1));
   return {
     path,
-    record,
+    get record() {
+      return record;
+    },
     append(line) {
       const bytes = new TextEncoder().encode(`${JSON.stringify(line)}\n`);
       guard("write", () => {
@@ -299,6 +321,12 @@ function opened(path: string, place: string, record: RunRecord, lock: Lock): Run
         truncate(end);
         fsyncSync(file);
         return lines;
+      });
+    },
+    amend(changed, sources) {
+      const { name, started } = record;
+      guard("change the record beside", () => {
+        record = amended(place, { ...changed, name, started }, sources);
       });
     },
     keepManifest(text) {

@@ -6,33 +6,33 @@
  * dropout are functions of seed, epoch and batch, and everything else that a step depends on is in the checkpoint, so a
  * run that was stopped anywhere and resumed ends with the same parameters, bit for bit, as one that was not.
  */
-import { compile } from "../../compiler/compile.ts";
+import { join } from "node:path";
 import type { Metric, Stage } from "../../compiler/recipe/recipe.ts";
-import {
-  type BatchSource,
-  type EvaluationSource,
-  evaluationBatches,
-  type LoaderError,
-  openBatches,
-} from "../data/loader/batches.ts";
-import type { DataPool } from "../data/loader/pool.ts";
-import type { ClipRecord } from "../data/manifest.ts";
-import type { Sides } from "../data/sides.ts";
+import { type BatchSource, type EvaluationSource, openBatches } from "../data/loader/batches.ts";
 import { countClasses } from "../data/split.ts";
 import type { Runner } from "../engine/runner.ts";
 import { metricName, metricValue } from "../metrics/scores.ts";
 import {
   type CheckpointRecord,
+  checkpointName,
   type LoadedCheckpoint,
   type RunFacts,
   type Saved,
   saveCheckpoint,
 } from "./checkpoint.ts";
-import { outputKindOf, predictClips } from "./evaluate.ts";
+import {
+  demand,
+  type EvaluationJob,
+  loadValues,
+  openEvaluation,
+  openInference,
+  outputKindOf,
+  predictClips,
+} from "./evaluate.ts";
 import { RunError } from "./fault.ts";
 import type { Interruption } from "./interruption.ts";
 import type { Progress } from "./progress.ts";
-import type { ClipPrediction, EpochLine, MetricLine } from "./records.ts";
+import type { EpochLine, MetricLine } from "./records.ts";
 import type { RunFolder } from "./run-folder.ts";
 import {
   isBetter,
@@ -45,15 +45,11 @@ import {
   updatePlateau,
 } from "./schedule.ts";
 import { type EventFile, scalarsOf } from "./tensorboard.ts";
-import { SourceError, Trainer, type TrainerOptions, type Values } from "./trainer.ts";
+import { Trainer, type Values } from "./trainer.ts";
 
-export interface TrainingJob extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed"> {
+export interface TrainingJob extends EvaluationJob {
   /** Where parameters start. */
   readonly start: Values;
-  readonly sides: Sides;
-  /** The set's folder. */
-  readonly folder: string;
-  readonly pool: DataPool;
   readonly run: RunFolder;
   readonly facts: RunFacts;
   /** Where to go on. */
@@ -63,8 +59,11 @@ export interface TrainingJob extends Pick<TrainerOptions, "model" | "recipe" | "
   readonly interruption: Interruption;
   /** Updates between two checkpoints within an epoch; undefined: by time alone. */
   readonly saveEvery: number | undefined;
-  readonly onPrepared?: (done: number, total: number) => void;
+  /** Told of each clip that has been decoded, of those of one side. */
+  readonly onPrepared?: (side: SideName, done: number, total: number) => void;
 }
+
+export type SideName = "training" | "validation" | "test";
 
 export interface TrainingResult {
   readonly ended: "finished" | "SIGINT" | "SIGTERM" | "max-time";
@@ -110,13 +109,14 @@ function positionOf({ counters, ...record }: CheckpointRecord): Position {
   return { step, stage, epoch, batch, plateau, stop, best, lossSum, right, samples };
 }
 
-/** A result of the loader, or its refusal as an error of the run. */
-function demand<T extends { readonly kind: string }>(made: T | LoaderError): T {
-  if (made.kind === "loader-error") {
-    const { message, help } = made as LoaderError;
-    throw new RunError("wrong", message, help);
+/** Leaves the preparation of clips, which takes hours where a set is large and its flow is still to be computed. */
+class Interrupted extends Error {
+  readonly reason: Exclude<TrainingResult["ended"], "finished">;
+  constructor(reason: Exclude<TrainingResult["ended"], "finished">) {
+    super(reason);
+    this.name = "Interrupted";
+    this.reason = reason;
   }
-  return made as T;
 }
 
 /**
@@ -127,6 +127,9 @@ export async function train(job: TrainingJob): Promise<TrainingResult> {
   const training = new Training(job);
   try {
     return await training.run();
+  } catch (error) {
+    if (error instanceof Interrupted) return training.left(error.reason);
+    throw error;
   } finally {
     training.dispose();
   }
@@ -143,10 +146,13 @@ class Training {
   #validation: EvaluationSource | undefined;
   #evaluator: Runner | undefined;
   #savedAt: number = performance.now();
+  /** Update of the newest checkpoint. */
+  #savedStep: number;
 
   constructor(job: TrainingJob) {
     this.#job = job;
     this.#at = job.checkpoint === undefined ? { ...START } : positionOf(job.checkpoint.record);
+    this.#savedStep = this.#at.step;
     this.#byClass = countClasses(job.sides.classes, job.sides.train);
   }
 
@@ -154,6 +160,8 @@ class Training {
     const { recipe, checkpoint } = this.#job;
     const at = this.#at;
     await this.#readBase();
+    // From its first moment on a run can be resumed, and without the files of weights that it started from.
+    if (checkpoint === undefined) await this.#save(undefined);
     let resuming = checkpoint;
     for (; at.stage < recipe.stages.length; this.#nextStage()) {
       const stage = recipe.stages[at.stage];
@@ -164,9 +172,13 @@ class Training {
       await this.#keepBase(trainer);
       trainer.dispose();
       this.#trainer = undefined;
-      if (ended !== undefined) return { ended, step: at.step, best: at.best };
+      if (ended !== undefined) return this.left(ended);
     }
-    return { ended: "finished", step: at.step, best: at.best };
+    return this.left("finished");
+  }
+
+  left(ended: TrainingResult["ended"]): TrainingResult {
+    return { ended, step: this.#at.step, best: this.#at.best };
   }
 
   dispose(): void {
@@ -188,12 +200,37 @@ class Training {
   /** All parameters, from the checkpoint or from their start. */
   async #readBase(): Promise<void> {
     const { model, checkpoint, start } = this.#job;
-    for (const { path } of model.parameters) {
-      const stored = checkpoint?.tensors.has(path) === true ? await checkpoint.read(path) : undefined;
+    for (const { path, node } of model.parameters) {
+      const stored = await this.#stored(checkpoint, path, node.shape.map(Number));
       const value = stored ?? (await start(path));
       if (value === undefined) throw new Error(`internal: ${path} has no start`);
+      const bad = value.findIndex((x) => !Number.isFinite(x));
+      if (bad >= 0)
+        throw new RunError(
+          "wrong",
+          `\`${path}\` holds ${value[bad]} (number ${bad}): nothing can be learned from there`,
+          ["give other weights, or leave this position to its fresh start: `--skip`"],
+        );
       this.#base.set(path, value);
     }
+  }
+
+  /** A tensor of the checkpoint; a model that has changed may have more of them, but none of another shape. */
+  async #stored(
+    checkpoint: LoadedCheckpoint | undefined,
+    path: string,
+    shape: readonly number[],
+  ): Promise<Float32Array | undefined> {
+    const entry = checkpoint?.tensors.get(path);
+    if (checkpoint === undefined || entry === undefined) return undefined;
+    if (String(entry.shape) === String(shape)) return checkpoint.read(path);
+    throw new RunError(
+      "wrong",
+      `\`${path}\` is [${entry.shape.join(", ")}] in \`${checkpoint.folder}\` and [${shape.join(", ")}] in this model`,
+      [
+        `start a run of its own from what fits: \`--weights ${checkpoint.folder}/state.safetensors --skip ${path.replace(/\.[^.]*$/, "")}\``,
+      ],
+    );
   }
 
   /** What the stage has come to is where the next one starts. */
@@ -207,8 +244,8 @@ class Training {
     const at = this.#at;
     // At the beginning of a stage there is no state but the parameters.
     const going = checkpoint !== undefined && (at.epoch > 0 || at.batch > 0) ? checkpoint : undefined;
-    const values: Values = async (path) =>
-      going?.tensors.has(path) === true ? going.read(path) : this.#base.get(path);
+    const values: Values = (path) =>
+      this.#base.get(path) ?? (going?.tensors.has(path) === true ? going.read(path) : undefined);
     const updates = Object.entries(going?.record.counters ?? {}).flatMap(([name, value]) =>
       name.startsWith("updates") ? [value] : [],
     );
@@ -223,27 +260,41 @@ class Training {
     if (recipe.stages.length > 1 && going === undefined) {
       this.#note(`stage ${at.stage + 1} of ${recipe.stages.length}: ${trainer.stage.name}`);
     }
-    this.#source ??= demand(
-      await openBatches({
-        pool: this.#job.pool,
-        folder: this.#job.folder,
-        clips: this.#job.sides.train,
-        classes: this.#job.sides.classes,
-        inputs: trainer.program.inputs.filter(({ name }) => !name.startsWith("step.")),
-        recipe: recipe.data,
-        seed,
-        ...(this.#job.onPrepared === undefined ? {} : { onPrepared: this.#job.onPrepared }),
-        onFailure: ({ problem }) => this.#note(`left out: \`${problem.path}\`: ${problem.message}`),
-      }),
-    );
-    if (this.#source.batches < trainer.stage.accumulate) {
+    const source = await this.#openSources(trainer);
+    if (source.batches < trainer.stage.accumulate) {
       throw new RunError(
         "wrong",
-        `an epoch has ${this.#source.batches} batches, fewer than the ${trainer.stage.accumulate} of one update`,
+        `an epoch has ${source.batches} batches, fewer than the ${trainer.stage.accumulate} of one update`,
         ["a smaller `accumulate` or a smaller `batch`"],
       );
     }
     return trainer;
+  }
+
+  /** The clips to train on, and those that are evaluated: what is wrong with them is said before anything is computed. */
+  async #openSources(trainer: Trainer): Promise<BatchSource> {
+    if (this.#source !== undefined) return this.#source;
+    const { pool, folder, sides, recipe, seed } = this.#job;
+    const inputs = trainer.program.inputs.filter(({ name }) => !name.startsWith("step."));
+    this.#source = demand(
+      await openBatches({
+        pool,
+        folder,
+        clips: sides.train,
+        classes: sides.classes,
+        inputs,
+        recipe: recipe.data,
+        seed,
+        onPrepared: (done, total) => this.#prepared("training", done, total),
+        onFailure: ({ problem }) => this.#noteOnce(`left out: \`${problem.path}\`: ${problem.message}`),
+      }),
+    );
+    if (sides.validation.length > 0)
+      this.#validation = await openEvaluation(this.#job, "validation", inputs, {
+        note: (text) => this.#noteOnce(text),
+        onPrepared: (done, total) => this.#prepared("validation", done, total),
+      });
+    return this.#source;
   }
 
   // ----------------------------------------------------------------------------------------------------------- the loop
@@ -299,13 +350,12 @@ class Training {
       const seconds = (performance.now() - began) / 1000;
       const samples = at.samples - samplesBefore;
       const stops = await this.#endEpoch(trainer, stage, { seconds, waited, samples, updates });
-      await this.#save(trainer);
-      const reason = this.#job.interruption.reason();
       if (stops && at.epoch < stage.epochs) {
         this.#note(`stopped early: no improvement for ${stage.stop?.patience} epochs`);
         at.epoch = stage.epochs;
-        await this.#save(trainer);
       }
+      await this.#save(trainer);
+      const reason = this.#job.interruption.reason();
       if (reason !== undefined && (at.epoch < stage.epochs || at.stage + 1 < this.#job.recipe.stages.length))
         return reason;
     }
@@ -332,8 +382,8 @@ class Training {
   ): Promise<boolean> {
     const at = this.#at;
     const began = performance.now();
-    const { recipe, sides } = this.#job;
-    const scores = sides.validation.length > 0 ? await this.#validate(trainer, stage) : undefined;
+    const source = this.#validation;
+    const scores = source === undefined ? undefined : await this.#validate(trainer, stage, source);
     const train = { loss: at.lossSum / measured.updates, accuracy: at.right / at.samples };
     const valueOf = (metric: Metric): number =>
       scores?.get(metricName(metric)) ?? (metric.kind === "loss" ? train.loss : train.accuracy);
@@ -364,7 +414,6 @@ class Training {
       residentBytes: process.memoryUsage.rss(),
       deviceBytes: trainer.deviceBytes,
     };
-    void recipe;
     this.#write(line);
     this.#job.progress.epoch(line);
     at.epoch += 1;
@@ -375,32 +424,16 @@ class Training {
     return stops;
   }
 
-  async #validate(trainer: Trainer, stage: Stage): Promise<ReadonlyMap<string, number>> {
+  async #validate(trainer: Trainer, stage: Stage, source: EvaluationSource): Promise<ReadonlyMap<string, number>> {
     const { recipe, sides } = this.#job;
     const values: Values = (path) => {
       const source = trainer.evaluated(path);
       return trainer.changing.has(source) ? trainer.read(source) : this.#base.get(path);
     };
-    const predictions = await this.#predict(values, stage, sides.validation, "validation");
+    const evaluator = await this.#openEvaluator(values);
+    const predictions = await predictClips(evaluator, source, sides.validation, outputKindOf(stage.loss));
     const metrics = [{ kind: "loss" } as const, ...recipe.metrics, stage.keep.metric];
     return new Map(metrics.map((metric) => [metricName(metric), metricValue(metric, predictions, sides.classes)]));
-  }
-
-  async #predict(
-    values: Values,
-    stage: Stage,
-    clips: readonly ClipRecord[],
-    side: "validation" | "test",
-  ): Promise<readonly ClipPrediction[]> {
-    const evaluator = await this.#openEvaluator(values);
-    const open = async (): Promise<EvaluationSource> =>
-      openEvaluation(this.#job, clips, evaluator, (text) => this.#note(text));
-    const source = side === "validation" ? (this.#validation ??= await open()) : await open();
-    try {
-      return await predictClips(evaluator, source, clips, outputKindOf(stage.loss));
-    } finally {
-      if (side === "test") source.close();
-    }
   }
 
   /** The inference program with these parameters. */
@@ -423,22 +456,36 @@ class Training {
     this.#job.progress.note(text);
   }
 
-  async #save(trainer: Trainer): Promise<Saved> {
+  /** About clips, which are opened once a process: a run that goes on has it in its records already. */
+  #noteOnce(text: string): void {
+    const { checkpoint, progress } = this.#job;
+    if (checkpoint === undefined || checkpoint.record.step === 0) this.#note(text);
+    else progress.note(text);
+  }
+
+  #prepared(side: SideName, done: number, total: number): void {
+    this.#job.onPrepared?.(side, done, total);
+    const reason = this.#job.interruption.reason();
+    if (reason !== undefined && done < total) throw new Interrupted(reason);
+  }
+
+  async #save(trainer: Trainer | undefined): Promise<Saved> {
     const { run, facts, model } = this.#job;
     const at = this.#at;
     const own = model.parameters.map(({ path, node }) => ({ name: path, shape: node.shape.map(Number) }));
-    const state = [...trainer.changing].flatMap(([name, shape]) => (name.includes("/") ? [{ name, shape }] : []));
+    const changing = trainer?.changing ?? new Map<string, readonly number[]>();
+    const state = [...changing].flatMap(([name, shape]) => (name.includes("/") ? [{ name, shape }] : []));
     const layout = [...own, ...state];
     const base = this.#base;
     async function* tensors(): AsyncGenerator<{ name: string; shape: readonly number[]; data: Float32Array }> {
       for (const { name, shape } of layout) {
-        const data = trainer.changing.has(name) ? await trainer.read(name) : base.get(name);
+        const data = trainer !== undefined && changing.has(name) ? await trainer.read(name) : base.get(name);
         if (data === undefined) throw new Error(`internal: ${name} has no value`);
         yield { name, shape, data };
       }
     }
     run.sync();
-    const updates = Object.fromEntries(trainer.updates.map((value, group) => [`updates${group}`, value]));
+    const updates = Object.fromEntries((trainer?.updates ?? []).map((value, group) => [`updates${group}`, value]));
     const saved = await saveCheckpoint(
       run.path,
       {
@@ -456,65 +503,33 @@ class Training {
       { layout, tensors: tensors() },
     );
     this.#savedAt = performance.now();
+    this.#savedStep = at.step;
     for (const warning of saved.warnings) this.#note(warning);
     return saved;
   }
 
   /** A loss or gradients that are not finite, in words. The update was not made, so all that was saved is good. */
   async #notFinite(trainer: Trainer, loss: number): Promise<RunError> {
-    const layer = await trainer.firstNotFinite();
-    const what = Number.isFinite(loss) ? "the gradients are" : "the loss is";
-    const where =
-      layer === undefined ? "" : layer === "" ? ", first where the loss is computed" : `, first at \`${layer}\``;
-    return new RunError("wrong", `${what} not finite in step ${this.#at.step + 1}${where}`, [
-      "the parameters are as they were before this step",
-      "a smaller learning rate, `clip_norm`, or a warm-up",
-      `the last checkpoint is good: see \`${this.#job.run.path}/checkpoints\``,
+    const { run, recipe } = this.#job;
+    const at = this.#at;
+    const what = Number.isFinite(loss)
+      ? "the gradients are not finite"
+      : `the loss is ${Number.isNaN(loss) ? "not a number" : "infinite"}`;
+    const where = placeOf(await trainer.firstNotFinite());
+    const stage = recipe.stages.length > 1 ? ` of stage ${at.stage + 1}` : "";
+    const saved = join(run.path, "checkpoints", checkpointName(this.#savedStep));
+    return new RunError("wrong", `${what} in update ${at.step + 1} (epoch ${at.epoch + 1}${stage})${where}`, [
+      `this update was not made; the last checkpoint is good: \`${saved}\``,
+      "a smaller learning rate, `clip_norm` or a longer `Warmup` in the recipe is what helps most often",
+      `\`netc train MODEL.net --resume ${run.path} --allow-changes\` goes on from that checkpoint with the recipe changed`,
     ]);
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------- evaluation
-
-/** What evaluation needs of a job. */
-export type EvaluationJob = Pick<
-  TrainingJob,
-  "model" | "recipe" | "target" | "open" | "seed" | "sides" | "folder" | "pool"
->;
-
-/** The inference program of a job's model, opened. */
-export async function openInference({ model, recipe, target, open, seed }: EvaluationJob): Promise<Runner> {
-  const compiled = compile(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
-  if ("diagnostics" in compiled) throw new SourceError(compiled.diagnostics);
-  return open(compiled.ok);
-}
-
-/** Loads parameters. */
-export async function loadValues(runner: Runner, values: Values): Promise<void> {
-  await runner.load(async ({ path, shape, rows }, into) => {
-    const value = await values(path);
-    if (value === undefined) throw new Error(`internal: no value for ${path}`);
-    const row = value.length / (shape[0] ?? 1);
-    into.set(rows === undefined ? value : value.subarray(rows.start * row, rows.end * row));
-  });
-}
-
-/** The views of clips for an opened inference program. */
-export async function openEvaluation(
-  { pool, folder, sides, recipe }: EvaluationJob,
-  clips: readonly ClipRecord[],
-  runner: Runner,
-  note: (text: string) => void,
-): Promise<EvaluationSource> {
-  return demand(
-    await evaluationBatches({
-      pool,
-      folder,
-      clips,
-      classes: sides.classes,
-      inputs: runner.program.inputs,
-      recipe: recipe.data,
-      onFailure: ({ problem }) => note(`counts as wrong: \`${problem.path}\`: ${problem.message}`),
-    }),
-  );
+/** Where numbers first were not finite, as the end of a sentence. */
+function placeOf(layers: readonly string[] | undefined): string {
+  if (layers === undefined) return "";
+  const [first, ...others] = layers.map((name) => `\`${name}\``);
+  if (first === undefined) return ", first where the loss is computed";
+  return `, first in ${first}${others.length > 0 ? ` (computed together with ${others.join(", ")})` : ""}`;
 }

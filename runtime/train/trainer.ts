@@ -170,12 +170,16 @@ export class Trainer {
     return { loss, norm: report[1] ?? Number.NaN, finite: true, right, samples, waited };
   }
 
-  /** The first layer whose numbers are not finite when the last batch is computed once more; undefined if none is. */
-  async firstNotFinite(): Promise<string | undefined> {
-    let found: string | undefined;
+  /**
+   * The layers of the first kernel whose numbers are not finite when the last batch is computed once more, in the order of
+   * computation; empty where a kernel is of no layer, such as the loss. Undefined if all numbers are finite.
+   */
+  async firstNotFinite(): Promise<readonly string[] | undefined> {
+    let found: readonly string[] | undefined;
     await this.#runner.trace((layers, written) => {
       if (written.every((values) => values.every(Number.isFinite))) return true;
-      found = layers.join(", ");
+      // A layer that contains another one of them (a block, of which this is the last operation) says less.
+      found = layers.filter((name) => name !== "" && !layers.some((inner) => inner.startsWith(`${name}.`)));
       return false;
     });
     return found;

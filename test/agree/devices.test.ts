@@ -106,6 +106,30 @@ describe.each(Object.entries(OTHERS))("%s", { timeout: 180_000 }, (_, text) => {
   });
 });
 
+describe("parameters", () => {
+  test.each(["wasm", "webgpu"] as const)("can be replaced in a program that runs on %s", async (device) => {
+    const model = modelOf(
+      "model M(x: f32[2, 3, 8, 8]) -> f32[2, 4] = Conv(8) @conv -> BatchNorm @bn -> ReLU -> GlobalAvgPool -> Linear(4) @fc",
+    );
+    const inputs = namedInputs(model.graph);
+    const [first, second] = [startingParameters(model, 1), namedParameters(model)];
+    const runner =
+      device === "wasm"
+        ? await openWasm(programOf(model, WASM_DEFAULT))
+        : await openWebGPU(programOf(model, SOFTWARE), softwareGPU());
+    try {
+      for (const parameters of [first, second, first]) {
+        await runner.load(weightsFrom(parameters));
+        for (const [name, values] of inputs) runner.write(name, values);
+        await runner.run();
+        assertClose(await runner.read("output"), logits(onOracle(model, inputs, parameters)), device);
+      }
+    } finally {
+      runner.dispose();
+    }
+  });
+});
+
 describe("a program in a folder", () => {
   const folder = mkdtempSync(join(tmpdir(), "netc-agree-"));
   afterAll(() => {

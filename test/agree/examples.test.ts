@@ -45,6 +45,8 @@ const PARAMETERS = {
   neonatal_pain: 269_881_288,
   resnet50: 25_557_032,
   search: undefined,
+  // Two streams of 186 598 and 191 494, and 2·(2C² + 4.5C) for C = 96 and 128.
+  staged: 186_598 + 191_494 + 37_728 + 66_688,
   stia_expanded: 269_881_288,
   stia_named: 269_881_288,
   // Two streams of 79 572 and 82 020, and 2·(2C² + 4.5C) for C = 64 and 96.

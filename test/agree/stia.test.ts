@@ -15,7 +15,7 @@ import {
   onOracle,
   startingParameters,
 } from "../tools/nets.ts";
-import { pairwise } from "../tools/pairwise.ts";
+import { argumentsOf, ILLEGAL, isLegal, LEGAL, type Options } from "../tools/stia.ts";
 
 /** Exact but for the order of f64 additions. */
 const EXACT = 1e-10;
@@ -57,56 +57,16 @@ function changed(numbers: Numbers, test: RegExp, value: (values: Float32Array) =
   return new Map([...numbers].map(([name, values]) => [name, test.test(name) ? value(values) : values]));
 }
 
-const WORDS = {
-  direction: ["both", "to_spatial", "to_temporal"],
-  value: ["other", "self"],
-  affinity: ["per-edge", "shared"],
-  pair: ["embedded", "dot", "gaussian", "concat"],
-  scale: [false, true],
-  pool: ["none", "conv-pool", "pool-conv"],
-  gate: ["bn0", "scalar0", "conv0"],
-  tie: [false, true],
-  heads: [1, 2],
-  reduction: [2, 4],
-} as const;
-
-type Options = ReturnType<typeof pairwise<typeof WORDS>>[number];
-
-function argumentsOf(options: Partial<Options>): string {
-  return Object.entries(options)
-    .map(([name, value]) => `${name}=${typeof value === "string" ? JSON.stringify(value) : value}`)
-    .join(", ");
-}
-
-/** What STIA's own text forbids: one table of scores is for both directions, of whole maps, with weights of its own. */
-function isLegal({ affinity, pool, direction, tie }: Options): boolean {
-  return affinity === "per-edge" || (pool === "none" && direction === "both" && !tie);
-}
-
-const legal = [
-  ...pairwise({ ...WORDS, affinity: ["per-edge"] as const }),
-  ...pairwise({
-    ...WORDS,
-    direction: ["both"] as const,
-    affinity: ["shared"] as const,
-    pool: ["none"] as const,
-    tie: [false] as const,
-  }),
-].map((options) => [argumentsOf(options), options] as const);
-const illegal = pairwise(WORDS)
-  .filter((options) => !isLegal(options))
-  .map(argumentsOf);
-
 /** Parameters that hold a unit's gate shut. */
 const GATES = { bn0: /\.bn\.(weight|bias)$/, scalar0: /\.gate\.weight$/, conv0: /\.out\.(weight|bias)$/ } as const;
 
 describe("options meet pairwise", () => {
   test("and a combination is legal or not", () => {
-    expect(legal.every(([, options]) => isLegal(options))).toBe(true);
-    expect(legal.length).toBeGreaterThan(15);
-    expect(illegal.length).toBeGreaterThan(5);
+    expect(LEGAL.every(([, options]) => isLegal(options))).toBe(true);
+    expect(LEGAL.length).toBeGreaterThan(15);
+    expect(ILLEGAL.length).toBeGreaterThan(5);
   });
-  test.each(legal)("STIA(%s)", (args, options) => {
+  test.each(LEGAL)("STIA(%s)", (args, options) => {
     const model = unit(args);
     const inputs = namedInputs(model.graph);
     const parameters = namedParameters(model);
@@ -154,7 +114,7 @@ describe("options meet pairwise", () => {
     assertClose(s, spatial, "spatial", EXACT);
     assertClose(t, temporal, "temporal", EXACT);
   });
-  test.each(illegal)("STIA(%s) is refused", (args) => {
+  test.each(ILLEGAL)("STIA(%s) is refused", (args) => {
     const { model, diagnostics } = elaborateText(
       `model M(spatial: ${MAP}, temporal: ${MAP}) -> (${MAP}, ${MAP}) = STIA(${args}) @stia`,
     );

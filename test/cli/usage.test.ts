@@ -46,7 +46,7 @@ describe.concurrent("a wrong command line", () => {
     ],
     [
       ["inspect", "m.net", "--stage", "nonsense"],
-      "error: `--stage <name>` cannot be `nonsense`: choose from shapes, positions, cost, graph, loop, plan, wgsl\n  help: `netc inspect --help` shows what there is",
+      "error: `--stage <name>` cannot be `nonsense`: choose from shapes, positions, cost, recipe, graph, loop, plan, wgsl\n  help: `netc inspect --help` shows what there is",
     ],
     [
       ["inspect", "m.net", "--batch", "0"],
@@ -90,7 +90,7 @@ describe.concurrent("help", () => {
     expect(ran.stderr).toMatch(/^Usage: netc .*check.*compile.*inspect.*predict.*doctor.*Exit codes: 0 fine.*--json/s);
   });
 
-  for (const command of ["", "check", "compile", "inspect", "predict", "doctor"])
+  for (const command of ["", "check", "compile", "inspect", "predict", "report", "doctor"])
     test(`netc ${command} --help`, async () => {
       const ran = await netc([...(command === "" ? [] : [command]), "--help"], { cwd: at });
       expect(ran).toMatchObject({ code: 0, stderr: "" });
@@ -155,8 +155,15 @@ describe.concurrent("inspect shows the examples", () => {
   test("parameters and multiply-adds of VGG-16 and ResNet-50 as published", async () => {
     const first = await netc(["inspect", vgg, "--stage", "cost"], { cwd: at });
     expect(first.stdout).toContain("138,357,544 parameters, 15.470 GMAC");
+    expect(first.stdout).toMatch(/^memory for inference: .* \(parameters 527\.8 MiB, activations .*\)$/m);
+    expect(first.stdout).toMatch(
+      /^memory for a training step, SGD with momentum: not on this target: `fc6.weight` is/m,
+    );
     const second = await netc(["inspect", join(root, "examples/resnet50.net"), "--stage", "cost"], { cwd: at });
     expect(second.stdout).toContain("25,557,032 parameters, 4.089 GMAC");
+    expect(second.stdout).toMatch(
+      /^memory for a training step.*\(parameters .*, optimizer 97\.5 MiB, activations .*\)$/m,
+    );
   });
 
   const stages = ["shapes", "positions", "cost", "graph", "loop", "plan", "wgsl"];

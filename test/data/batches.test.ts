@@ -1,6 +1,6 @@
 /** Batches: the same numbers for the same seed whatever the cache and the threads do; views of evaluation; failures. */
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
@@ -17,6 +17,7 @@ import {
 } from "../../runtime/data/loader/batches.ts";
 import { type DataPool, openPool, type PoolOptions } from "../../runtime/data/loader/pool.ts";
 import type { Manifest } from "../../runtime/data/manifest.ts";
+import { splitSides } from "../../runtime/data/sides.ts";
 import { clipsOf } from "../../runtime/data/synthetic/set.ts";
 import { dataRecipe, drawing, makeSet, opened, twoStreams } from "./set.ts";
 
@@ -105,6 +106,29 @@ describe("training batches", () => {
       const again = opened(await openBatches(asked(await pool(options))));
       expect(digest(await collect(again.epoch(3)))).toEqual(digest(first));
     }
+  });
+
+  test("are made again from the clips where entries of the cache are broken", async () => {
+    const own = { folder: join(root, "broken-cache"), bound: 2 ** 30 };
+    const recipe = { sampling: { kind: "segments", count: 2 } } as const;
+    const source = opened(await openBatches(asked(await pool({ cache: own }), recipe)));
+    const first = digest(await collect(source.epoch(0)));
+    const entries = readdirSync(own.folder, { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.endsWith(".entry"),
+    );
+    expect(entries.length).toBe(16);
+    const whole = entries.map((name) => readFileSync(join(own.folder, name)));
+    for (const [i, name] of entries.entries()) {
+      const bytes = Buffer.from(whole[i] ?? "");
+      // Half are cut short; in the others every window's flow is damaged, which only reading it can find out.
+      if (i % 2 === 0) truncateSync(join(own.folder, name), bytes.length - 100);
+      else writeFileSync(join(own.folder, name), bytes.fill(0, bytes.length - 12000));
+    }
+    const again = opened(await openBatches(asked(await pool({ cache: own }), recipe)));
+    expect(digest(await collect(again.epoch(0)))).toEqual(first);
+    // Not every damaged window is drawn in an epoch.
+    for (let epoch = 1; epoch < 8; epoch++) await collect(again.epoch(epoch));
+    expect(entries.map((name) => readFileSync(join(own.folder, name)))).toEqual(whole);
   });
 
   test("go on from a batch as if they had never stopped; another epoch or seed is another order", async () => {
@@ -415,6 +439,23 @@ describe("clips that cannot be read", () => {
     truncateSync(path, 100);
     await expect(collect(source.epoch(0))).rejects.toThrow(`\`${path}\`: no frame can be decoded`);
   });
+});
+
+test("sets in every layout are read, trained on and tested", async () => {
+  for (const layout of ["enterface", "afew", "pain"] as const) {
+    const own = await makeSet(join(root, layout), { layout, subjects: 4, clips: 1, frames: 5, width: 40, height: 40 });
+    const protocol = layout === "afew" ? ({ kind: "fixed" } as const) : ({ kind: "folds", folds: 2, seed: 1 } as const);
+    const recipe = dataRecipe({ split: { protocol, validation: 0.4 }, resize: 34 });
+    const sides = splitSides(own, recipe, 1, 1);
+    if (sides.kind !== "sides") throw new Error(sides.message);
+    const threads = await pool();
+    const rest = { folder: join(root, layout), classes: sides.classes, recipe };
+    const source = opened(await openBatches(asked(threads, {}, { ...rest, clips: sides.train })));
+    expect((await collect(source.epoch(0))).length).toBe(Math.floor(sides.train.length / 4));
+    const tested = opened(await evaluationBatches({ ...asked(threads), ...rest, clips: sides.test }));
+    expect(tested.failures).toEqual([]);
+    expect(tested.batches).toBe(sides.test.length * 5);
+  }
 });
 
 describe("refused", () => {

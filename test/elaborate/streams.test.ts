@@ -6,6 +6,7 @@ import type { GraphNode } from "../../compiler/graph/graph.ts";
 import { graphHash } from "../../compiler/graph/hash.ts";
 import type { Model } from "../../compiler/model.ts";
 import { showShape } from "../../compiler/size.ts";
+import { bound } from "../tools/nets.ts";
 import { check, modelOf, parameterCount } from "./programs.ts";
 
 function at(model: Model, path: string): GraphNode {
@@ -185,5 +186,50 @@ describe("instances", () => {
       "b1.weight",
       "b2.weight",
     ]);
+  });
+});
+
+describe("what streams give before they are fused", () => {
+  const streams = "over a: f32[N, 3, 32, 32], b: f32[N, 3, 32, 32]";
+  const net = "block Small(c: int) = Conv(8) @conv -> GlobalAvgPool -> Linear(c) @fc";
+  const outputs = (headline: string): readonly string[] =>
+    modelOf(`${net}\nSmall(4) ×2 ${streams} ${headline}`).streamOutputs.map((node) => `${node.op} ${node.layer}`);
+
+  test("is kept with the model, one value for each stream", () => {
+    expect(outputs("fuse Average")).toEqual(["linear a.fc", "linear b.fc"]);
+    expect(outputs("")).toEqual(["linear a.fc", "linear b.fc"]);
+    expect(outputs("fuse SoftmaxAverage")).toEqual(["linear a.fc", "linear b.fc"]);
+    expect(outputs("fuse none")).toEqual(["linear a.fc", "linear b.fc"]);
+    expect(outputs("with SE(reduction=2) at conv with STIA at conv")).toEqual(["linear a.fc", "linear b.fc"]);
+  });
+  test("is what is fused, where that is in the middle, after grafts", () => {
+    expect(outputs("fuse at conv Concat -> GlobalAvgPool -> Linear(4) @end")).toEqual([
+      "conv2d a.conv",
+      "conv2d b.conv",
+    ]);
+    expect(outputs("with SE(reduction=2) at conv fuse at conv Concat -> GlobalAvgPool -> Linear(4) @end")).toEqual([
+      "binary a.se_conv",
+      "binary b.se_conv",
+    ]);
+  });
+  test("stays with the model when sizes become numbers", () => {
+    const { streamOutputs, graph } = bound(modelOf(`${net}\nSmall(4) ×2 ${streams}`), { N: 3 });
+    expect(streamOutputs.map(({ shape }) => shape)).toEqual([
+      [3, 4],
+      [3, 4],
+    ]);
+    for (const node of streamOutputs) expect(graph.nodes[node.id]).toBe(node);
+  });
+  test("is nothing for one stream, and where a stream is not needed", () => {
+    expect(modelOf("VGG16").streamOutputs).toEqual([]);
+    const first = "block First()(x: [...S], y: [...S]) -> [...S] = x";
+    const model = modelOf(`${net}\n${first}\nSmall(4) ×2 ${streams} fuse First`);
+    expect(model.streams).toEqual(["a", "b"]);
+    expect(model.streamOutputs).toEqual([]);
+  });
+  test("units are told from the backbone", () => {
+    expect(
+      modelOf(`${net}\nSmall(4) ×2 ${streams} with SE(reduction=2) @gate at conv with STIA at conv`).units,
+    ).toEqual(["a.gate", "b.gate", "stia_conv"]);
   });
 });

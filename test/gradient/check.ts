@@ -2,7 +2,8 @@
  * Checking gradients: the rules against central differences of the loss, and their loops against their definition.
  *
  * In: a graph with an output `loss`. Every parameter and input is differentiated by, in f64; a few elements of each are
- * compared with a difference quotient. Then the whole gradient graph is lowered, plain and fused, and run by the oracle.
+ * compared with a difference quotient. Then the whole gradient graph is lowered, plain and fused, and run by the oracle:
+ * its gradients are those of the definition, and along random directions those that the oracle's own losses have.
  */
 import { expect } from "vitest";
 import { differentiate } from "../../compiler/graph/gradient.ts";
@@ -13,7 +14,7 @@ import type { Loops } from "../../compiler/loop/loops.ts";
 import { type LowerOptions, lowerGraph } from "../../compiler/loop/lower.ts";
 import { verifyLoops } from "../../compiler/loop/verify.ts";
 import { evaluateGraph } from "../graph/evaluate.ts";
-import { difference, randomValues } from "../loop/nets.ts";
+import { difference, random, randomValues } from "../loop/nets.ts";
 
 export interface Values {
   readonly inputs: Map<string, Float64Array>;
@@ -55,17 +56,21 @@ export function evaluated(graph: Graph, { inputs, params }: Values): Map<string,
 export function checkGradients(
   graph: Graph,
   values: Values = randomValues(graph),
-  options: { readonly tolerance?: number; readonly only?: readonly GraphNode[]; readonly sampled?: number } = {},
+  options: {
+    readonly tolerance?: number;
+    /** Of the loops, against the definition. */
+    readonly loopTolerance?: number | undefined;
+    readonly only?: readonly GraphNode[];
+    readonly sampled?: number;
+  } = {},
 ): { readonly gradients: Map<string, Float64Array>; readonly loops: Loops; readonly graph: Graph } {
-  const { tolerance = 1e-6, only = leavesOf(graph), sampled = SAMPLED } = options;
+  const { tolerance = 1e-6, loopTolerance = 1e-10, only = leavesOf(graph), sampled = SAMPLED } = options;
   const whole = gradientOf(graph, only);
   const gradients = evaluated(whole, values);
   const lossAt = graph.outputs.findIndex((o) => o.name === "loss");
   const loss = (): number => evaluateGraph(graph, values.inputs, values.params)[lossAt]?.[0] ?? Number.NaN;
   for (const node of only) {
-    const name = node.op === "param" ? node.attrs.path : node.op === "input" ? node.attrs.name : "";
-    const data = (node.op === "param" ? values.params : values.inputs).get(name);
-    if (data === undefined) throw new Error(`no values for ${name}`);
+    const { name, data } = leafValues(node, values);
     const got = gradients.get(`gradient.${name}`) ?? new Float64Array(data.length);
     const places = Array.from({ length: Math.min(sampled, data.length) }, (_, i) =>
       Math.floor(((i + 0.5) * data.length) / Math.min(sampled, data.length)),
@@ -86,11 +91,69 @@ export function checkGradients(
       expect(error, `d loss / d ${name}[${place}]: ${got[place]}, not ${numeric[i]}`).toBeLessThan(tolerance);
     });
   }
-  return { gradients, loops: checkLoops(whole, values, gradients), graph: whole };
+  const loops = checkLoops(whole, values, gradients, loopTolerance);
+  checkDirections(graph, only, values, interpret(lowerGraph(whole, FUSED), values.inputs, values.params));
+  return { gradients, loops, graph: whole };
 }
 
-/** The loops of a graph, plain and fused, on the oracle: within 1e-10 of `expected`. Gives the plain ones back. */
-export function checkLoops(graph: Graph, { inputs, params }: Values, expected: Map<string, Float64Array>): Loops {
+function leafValues(node: GraphNode, values: Values): { readonly name: string; readonly data: Float64Array } {
+  const name = node.op === "param" ? node.attrs.path : node.op === "input" ? node.attrs.name : "";
+  const data = (node.op === "param" ? values.params : values.inputs).get(name);
+  if (data === undefined) throw new Error(`no values for ${name}`);
+  return { name, data };
+}
+
+/** More leaves than this move together in `checkDirections`: networks have many, and each was sampled already. */
+const ALONE = 8;
+
+/**
+ * Gradients that the oracle computed against central differences of losses that it computed, along random directions
+ * with a part in every element, so that no element goes unseen: of each leaf, or in networks of all leaves at once.
+ */
+function checkDirections(
+  graph: Graph,
+  leaves: readonly GraphNode[],
+  values: Values,
+  gradients: ReadonlyMap<string, Float64Array>,
+): void {
+  const forward = lowerGraph(graph, PLAIN);
+  const loss = (): number => interpret(forward, values.inputs, values.params).get("loss")?.[0] ?? Number.NaN;
+  const next = random(3);
+  const groups = leaves.length > ALONE ? [leaves, leaves] : leaves.map((leaf) => [leaf]);
+  for (const group of groups) {
+    const moved = group.map((leaf) => {
+      const { name, data } = leafValues(leaf, values);
+      const direction = data.map(() => (next() < 0 ? -1 : 1) / Math.sqrt(data.length));
+      return { name, data, start: data.slice(), direction, got: gradients.get(`gradient.${name}`) };
+    });
+    const along = (h: number): number => {
+      for (const { data, start, direction } of moved) data.set(start.map((x, i) => x + h * (direction[i] ?? 0)));
+      return loss();
+    };
+    const h = 1e-5;
+    const numeric = (along(h) - along(-h)) / (2 * h);
+    along(0);
+    let exact = 0;
+    let square = 0;
+    for (const { direction, got } of moved) {
+      got?.forEach((g, i) => {
+        exact += g * (direction[i] ?? 0);
+        square += (g * (direction[i] ?? 0)) ** 2;
+      });
+    }
+    const scale = Math.max(1e-3, Math.sqrt(square), Math.abs(numeric));
+    const names = moved.map(({ name }) => name).join(", ");
+    expect(Math.abs(exact - numeric) / scale, `d loss along ${names}: ${exact}, not ${numeric}`).toBeLessThan(1e-6);
+  }
+}
+
+/** The loops of a graph, plain and fused, on the oracle: within `tolerance` of `expected`. Gives the plain ones back. */
+export function checkLoops(
+  graph: Graph,
+  { inputs, params }: Values,
+  expected: Map<string, Float64Array>,
+  tolerance = 1e-10,
+): Loops {
   for (const options of [PLAIN, FUSED]) {
     const loops = lowerGraph(graph, options);
     expect(verifyLoops(loops)).toEqual([]);
@@ -102,7 +165,7 @@ export function checkLoops(graph: Graph, { inputs, params }: Values, expected: M
         magnitude < 1e-12
           ? Math.max(...(got.get(name) ?? [Number.NaN]).map(Math.abs))
           : difference(got.get(name), want);
-      expect(error, `${name}, ${options.fuse ? "fused" : "plain"}`).toBeLessThan(1e-10);
+      expect(error, `${name}, ${options.fuse ? "fused" : "plain"}`).toBeLessThan(tolerance);
     }
   }
   return lowerGraph(graph, PLAIN);

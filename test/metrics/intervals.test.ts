@@ -249,7 +249,7 @@ describe("two models on the same clips", () => {
     const { differences, subjects, method } = pairedBootstrap([ACCURACY], pair(worse, better), TWO, { seed: 1 });
     const [found] = differences;
     expect(subjects).toBe(30);
-    expect(method).toBe("paired bootstrap, 10000 draws of the subjects, the same for both, seed 1");
+    expect(method).toBe("paired bootstrap, 10,000 draws of the subjects, the same for both, seed 1");
     expect(found?.difference.value).toBeCloseTo((found?.b ?? 0) - (found?.a ?? 0), 12);
     expect(found?.difference.low).toBeGreaterThan(0);
     expect(found?.p).toBeCloseTo(2 / 10_001, 12);

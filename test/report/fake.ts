@@ -1,10 +1,12 @@
 /**
  * Runs that never were: records, curves and predictions of the kind that training writes, drawn from a seed.
  */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Recipe } from "../../compiler/recipe/recipe.ts";
 import { type Random, randomOf } from "../../runtime/data/random.ts";
 import type { Run } from "../../runtime/report/read.ts";
-import type { Predictions } from "../../runtime/train/predictions.ts";
+import { encodePredictions, type Predictions } from "../../runtime/train/predictions.ts";
 import type {
   ClipPrediction,
   EpochLine,
@@ -127,6 +129,7 @@ export function fakeRecord(name: string, seed: number): RunRecord {
       layers: table,
     },
     recipe: recipe(),
+    request: { source: "model.net", model: undefined, recipe: undefined, arguments: {}, bind: {}, fold: 1 },
     recipeHash: HASH.replace("9", "1"),
     data: {
       folder: "data/enterface",
@@ -282,4 +285,23 @@ export function fakeRun(name = "stia-conv3", seed = 7): Run {
     validation: fakePredictions({ run: name, seed, side: "validation", subjects: 6 }),
     test: fakePredictions({ run: name, seed, failed: 3 }),
   };
+}
+
+/** A value a line. */
+export function jsonLines(lines: readonly unknown[]): string {
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+}
+
+/** Writes a run's folder as training does, and returns it. */
+export function writeRun(folder: string, run: Run): string {
+  mkdirSync(join(folder, "predictions"), { recursive: true });
+  writeFileSync(join(folder, "run.json"), JSON.stringify(run.record, undefined, 2));
+  writeFileSync(join(folder, "metrics.jsonl"), jsonLines(run.metrics));
+  for (const side of ["validation", "test"] as const) {
+    const predictions = run[side];
+    if (predictions === undefined) continue;
+    const file = join(folder, "predictions", `${side}.jsonl`);
+    writeFileSync(file, encodePredictions(predictions.header, predictions.clips));
+  }
+  return folder;
 }

@@ -3,16 +3,20 @@
  * what is said of them stands there as it is drawn today.
  */
 import { describe, expect, test } from "vitest";
+import { elaborateWithRecipes } from "../../compiler/recipe/elaborate.ts";
 import type { Diagnostic } from "../../grammar/diagnostic.ts";
 import { renderDiagnostics } from "../../grammar/render.ts";
-import { check } from "../elaborate/programs.ts";
+import { resolveWith } from "../elaborate/programs.ts";
 import { blocksOf, pathOf, readDocument, withBodies } from "./document.ts";
 import { grammarText } from "./ebnf.ts";
+import { withTables } from "./settings.ts";
 
 /** The texts of other files that programs in the documents import. */
 const FILES: Readonly<Record<string, string>> = {
   "layers.net": "block ConvBN(c: int) = Conv(c, use_bias=false) @conv -> BatchNorm @bn -> ReLU\n",
 };
+
+const check = (text: string) => elaborateWithRecipes({ path: "test.net", text }, resolveWith(FILES));
 
 const codesOf = (diagnostics: readonly Diagnostic[]): readonly string[] => diagnostics.map((each) => each.code);
 
@@ -23,24 +27,24 @@ describe.each(["language.md", "diagnostics.md", "ir.md"])("%s", (document) => {
   for (const { language, kind, body, line } of blocks) {
     if (language !== "net" || kind === "fragment") continue;
     test(`the program in line ${line}`, () => {
-      const { diagnostics } = check(body, {}, FILES);
+      const { diagnostics } = check(body);
       const wanted = /^error (E\d{4})$/.exec(kind)?.[1];
       expect(kind === "" || wanted !== undefined).toBe(true);
       expect(codesOf(diagnostics)).toEqual(wanted === undefined ? [] : [wanted]);
     });
   }
 
-  test("what is said of wrong programs, and the grammar", async () => {
+  test("what is said of wrong programs, the grammar and the tables", async () => {
     const made = new Map<number, string>();
     for (const [i, block] of blocks.entries()) {
       if (block.language === "ebnf") made.set(i, grammarText());
       if (block.language !== "text" || block.kind !== "diagnostics") continue;
       const program = blocks[i - 1];
       expect(program?.language, `the block before line ${block.line}`).toBe("net");
-      const drawn = renderDiagnostics(check(program?.body ?? "", {}, FILES).diagnostics);
+      const drawn = renderDiagnostics(check(program?.body ?? "").diagnostics);
       made.set(i, drawn);
     }
     // A document is written by one test only: who has nothing to say of it leaves it alone.
-    if (made.size > 0) await expect(withBodies(text, made)).toMatchFileSnapshot(pathOf(document));
+    if (made.size > 0) await expect(withTables(withBodies(text, made))).toMatchFileSnapshot(pathOf(document));
   });
 });

@@ -208,6 +208,31 @@ describe("what the clips show", () => {
       }
   });
 
+  test.each(["mpeg4 avi", "mpeg4 mp4"])(
+    "the middle picture of an encoded clip (%s) says nothing of the motion",
+    async (kind) => {
+      const encode = await loadEncoder();
+      const [scene] = scenes;
+      if (encode === undefined || scene === undefined) return expect(encode, "node-av is not installed").toBeDefined();
+      const [codec = "", ending = ""] = kind.split(" ");
+      const seen = new Map<string, Set<string>>();
+      for (const [index, cell] of CELLS.entries()) {
+        const path = join(folder, `middle${index}.${ending}`);
+        const pictures = Array.from({ length: frames }, (_, frame) => draw(cell, scene, frame));
+        encode(path, { codec, width, height, fps: 25, bitrate: "300k", apart: true }, pictures);
+        const colours = `${cell.disc} disc, ${cell.cross} cross`;
+        await readVideo(path, [{ count: 1, position: 0.5 }], (_, { rgb }) => {
+          seen.set(colours, (seen.get(colours) ?? new Set()).add(Buffer.from(rgb).toString("base64")));
+        });
+      }
+      expect([...seen].map(([colours, pictures]) => [colours, pictures.size])).toEqual(
+        ["red disc, red cross", "red disc, green cross", "green disc, red cross", "green disc, green cross"].map(
+          (colours) => [colours, 1],
+        ),
+      );
+    },
+  );
+
   test("the encoded clip still shows them", async () => {
     const encode = await loadEncoder();
     const [scene] = scenes;
@@ -216,7 +241,7 @@ describe("what the clips show", () => {
       if (index % 5 !== 0) continue;
       const path = join(folder, `${index}.avi`);
       const pictures = Array.from({ length: frames }, (_, frame) => draw(cell, scene, frame));
-      encode(path, { codec: "mpeg4", width, height, fps: 25, bitrate: "300k" }, pictures);
+      encode(path, { codec: "mpeg4", width, height, fps: 25, bitrate: "300k", apart: true }, pictures);
       const read: RgbFrame[] = [];
       await readVideo(path, [{ count: 2, position: 0.5 }], (_, frame) => read.push(frame), { ffmpeg: false });
       const [a, b] = read;

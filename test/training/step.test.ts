@@ -108,6 +108,12 @@ function compare(
   }
 }
 
+test("the network has PyTorch's parameters, by path", () => {
+  for (const { after } of Object.values(network.cases)) {
+    expect(model.parameters.map(({ path }) => path).sort()).toEqual(Object.keys(after).sort());
+  }
+});
+
 describe.each(Object.entries(network.cases))("twenty steps, %s", (_, c) => {
   test("in f64 on the oracle", () => {
     const { loops } = stagedOk(lowerStep(model, stageOf(c), WASM_DEFAULT));

@@ -1,12 +1,13 @@
 /**
- * `netc check`: reads a model, resolves names, checks shapes and assertions, and says what it found. Sizes may stay open.
+ * `netc check`: reads a model and its recipes, resolves names, checks shapes, settings and assertions, and says what it
+ * found. Sizes may stay open, and data may be missing.
  */
 
 import { costOf } from "../../../compiler/graph/cost.ts";
 import { showShape, showSize } from "../../../compiler/size.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
-import { elaborateEntry } from "../model.ts";
+import { elaborateEntryWithRecipes } from "../model.ts";
 import { openEntry } from "../sources.ts";
 import { grouped, paint, print } from "../terminal.ts";
 
@@ -15,8 +16,13 @@ export async function check(
   options: { readonly json?: boolean; readonly model?: string },
 ): Promise<ExitCode> {
   const entry = openEntry(file);
-  const model = elaborateEntry(entry, { model: options.model, bind: new Map(), json: options.json === true });
-  if (model === undefined) return EXIT.wrong;
+  const found = elaborateEntryWithRecipes(entry, {
+    model: options.model,
+    bind: new Map(),
+    json: options.json === true,
+  });
+  if (found === undefined) return EXIT.wrong;
+  const { model, recipes } = found;
   const { parameters } = costOf(model.graph).total;
   const inputs = model.graph.inputs.map((node) => ({ name: node.attrs.name, shape: node.shape.map(showSize) }));
   if (options.json === true) {
@@ -25,6 +31,11 @@ export async function check(
       parameters: Number(parameters),
       inputs,
       positions: model.positions.length,
+      recipes: recipes.map(({ name, model: trains, stages }) => ({
+        name,
+        model: trains,
+        epochs: stages.reduce((sum, { epochs }) => sum + epochs, 0),
+      })),
     });
     return EXIT.ok;
   }
@@ -35,5 +46,12 @@ export async function check(
   print(
     `${paint("green", "✓", process.stdout)} ${model.name}(${shapes}) -> ${outputs}, ${grouped(Number(parameters))} parameters`,
   );
+  for (const { name, model: trains, stages } of recipes) {
+    const epochs = stages.reduce((sum, stage) => sum + stage.epochs, 0);
+    const inStages = stages.length === 1 ? "" : ` in ${stages.length} stages`;
+    print(
+      `${paint("green", "✓", process.stdout)} ${name} trains ${trains}: ${epochs} ${epochs === 1 ? "epoch" : "epochs"}${inStages}`,
+    );
+  }
   return EXIT.ok;
 }

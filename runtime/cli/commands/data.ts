@@ -98,7 +98,9 @@ export async function dataMake(destination: string, options: DataMakeOptions): P
   await writeOwnFolder(destination, DATA_FOLDER, async (folder) => {
     writeFileSync(join(folder, README_FILE), readme(layout, note, command));
     const video = {
-      codec: format === "avi" ? "mpeg4" : "libx264",
+      // A picture of the association task must not tell what moves; x264 looks ahead, whatever it is told.
+      codec: format === "avi" || layout === "association" ? "mpeg4" : "libx264",
+      apart: layout === "association",
       width,
       height,
       fps: FPS,

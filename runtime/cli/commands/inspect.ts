@@ -1,20 +1,31 @@
 /**
- * `netc inspect`: a model at one stage of its way to kernels: tables for people (shapes, positions, cost), then each IR
- * (graph, loop, plan, wgsl) as its printer writes it.
+ * `netc inspect`: a model at one stage of its way to kernels: tables for people (shapes, positions, cost, recipe), then each
+ * IR (graph, loop, plan, wgsl) as its printer writes it.
  */
 import { scheduleLoops } from "../../../compiler/assemble.ts";
-import { bindModel, compile, type LoweredModel, lowerModel } from "../../../compiler/compile.ts";
+import type { Capability } from "../../../compiler/capability.ts";
+import {
+  bindModel,
+  compile,
+  compileStep,
+  type LoweredModel,
+  lowerModel,
+  type Staged,
+} from "../../../compiler/compile.ts";
 import { costOf } from "../../../compiler/graph/cost.ts";
 import { printGraph } from "../../../compiler/graph/print.ts";
 import { printKernel, printLoops } from "../../../compiler/loop/print.ts";
+import { type MemoryUse, memoryUse } from "../../../compiler/memory.ts";
 import type { Model } from "../../../compiler/model.ts";
+import { plainStage } from "../../../compiler/recipe/plain.ts";
+import { recipeRows } from "../../../compiler/recipe/print.ts";
 import { showShape } from "../../../compiler/size.ts";
 import { torchvisionName } from "../../../compiler/weights/map.ts";
 import { targetRecord } from "../devices.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
-import { elaborateEntry, type ReportOptions, sizesOf, stage } from "../model.ts";
-import { openEntry } from "../sources.ts";
+import { elaborateEntry, type ReportOptions, recipeOfEntry, sizesOf, stage } from "../model.ts";
+import { type Entry, openEntry } from "../sources.ts";
 import type { Stage } from "../stages.ts";
 import { bytes, grouped, print, table } from "../terminal.ts";
 
@@ -25,6 +36,7 @@ export interface InspectOptions {
   readonly target: "webgpu-default" | "this-device" | "wasm";
   readonly at?: string;
   readonly model?: string;
+  readonly recipe?: string;
   readonly json?: boolean;
 }
 
@@ -89,7 +101,37 @@ function shapesView(model: Model, at: string | undefined): View {
 
 const gmac = (macs: number): string => `${(macs / 1e9).toFixed(3)} GMAC`;
 
-function costView(model: Model, at: string | undefined): View {
+/** Memory that is planned for a program, or why the target does not run it. */
+type Planned = MemoryUse | { readonly refused: string };
+
+interface PlannedMemory {
+  readonly inference: Planned;
+  readonly training: Planned;
+}
+
+/** What inference and a training step hold, as planned for `target`: forward, backward and optimizer as one program. */
+function plannedMemory(model: Model, target: Capability): PlannedMemory {
+  const options = { target, sizes: new Map<string, number>(), seed: 0 };
+  const planned = <T>(made: Staged<T>, use: (ok: T) => MemoryUse): Planned =>
+    "ok" in made ? use(made.ok) : { refused: made.diagnostics[0]?.message ?? "" };
+  return {
+    inference: planned(compile(model, options), memoryUse),
+    training: planned(compileStep(model, plainStage(model), options), ({ program }) => memoryUse(program)),
+  };
+}
+
+function memoryLine(what: string, planned: Planned): string {
+  if ("refused" in planned) return `${what}: not on this target: ${planned.refused}`;
+  const { parameters, optimizer, activations } = planned;
+  const parts = [
+    `parameters ${bytes(parameters)}`,
+    ...(optimizer === 0 ? [] : [`optimizer ${bytes(optimizer)}`]),
+    `activations ${bytes(activations)}`,
+  ];
+  return `${what}: ${bytes(parameters + optimizer + activations)} (${parts.join(", ")})`;
+}
+
+function costView(model: Model, at: string | undefined, memory: PlannedMemory | undefined): View {
   const { layers, total } = costOf(model.graph);
   const shown = layers.filter(({ layer }) => inside(layer, at));
   const rows = shown.map(({ layer, output, parameters, macs, activationBytes }) => ({
@@ -116,8 +158,16 @@ function costView(model: Model, at: string | undefined): View {
       row.activationBytes === 0 ? "" : bytes(row.activationBytes),
       row.torchvision ?? "",
     ]),
-    total: `${grouped(sum.parameters)} parameters, ${gmac(sum.macs)}, ${bytes(sum.activationBytes)} of activations`,
-    json: { layers: rows, total: sum },
+    total: [
+      `${grouped(sum.parameters)} parameters, ${gmac(sum.macs)}, ${bytes(sum.activationBytes)} of activations`,
+      ...(memory === undefined
+        ? []
+        : [
+            memoryLine("memory for inference", memory.inference),
+            memoryLine("memory for a training step, SGD with momentum", memory.training),
+          ]),
+    ].join("\n"),
+    json: { layers: rows, total: sum, ...(memory === undefined ? {} : { memory }) },
   };
 }
 
@@ -200,10 +250,21 @@ async function showKernels(model: Model, options: InspectOptions, reporting: Rep
   return true;
 }
 
+/** The recipe that `netc train` would follow, every default spelled out. */
+function showRecipe(entry: Entry, options: InspectOptions, reporting: ReportOptions): ExitCode {
+  const bind = new Map(options.bind);
+  const recipe = recipeOfEntry(entry, { model: options.model, recipe: options.recipe, bind, ...reporting });
+  if (recipe === undefined) return EXIT.wrong;
+  if (reporting.json) printJson(recipe);
+  else print(table([recipe.name, ""], recipeRows(recipe)));
+  return EXIT.ok;
+}
+
 /** Shows one stage. */
 export async function inspect(file: string, options: InspectOptions): Promise<ExitCode> {
   const reporting: ReportOptions = { json: options.json === true };
   const entry = openEntry(file);
+  if (options.stage === "recipe") return showRecipe(entry, options, reporting);
   const checked = elaborateEntry(entry, { model: options.model, bind: new Map(), ...reporting });
   if (checked === undefined) return EXIT.wrong;
   const model = stage(bindModel(checked, sizesOf(checked, options)), reporting);
@@ -221,7 +282,14 @@ export async function inspect(file: string, options: InspectOptions): Promise<Ex
       show(positionsView(model, options.at), reporting.json);
       return EXIT.ok;
     case "cost":
-      show(costView(model, options.at), reporting.json);
+      show(
+        costView(
+          model,
+          options.at,
+          options.at === undefined ? plannedMemory(model, await targetRecord(options.target)) : undefined,
+        ),
+        reporting.json,
+      );
       return EXIT.ok;
     case "graph":
       if (reporting.json)

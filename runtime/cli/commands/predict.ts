@@ -16,6 +16,7 @@ import { openOracle } from "../oracle.ts";
 import { programFolderOf, readProgramFolder } from "../program-folder.ts";
 import { openEntry } from "../sources.ts";
 import { grouped, paint, print, table } from "../terminal.ts";
+import { isRunFolder, openTrained } from "../trained.ts";
 import { openWeights, programWeights, type Weights } from "../weights.ts";
 
 export interface PredictOptions {
@@ -104,6 +105,22 @@ async function jobFromFolder(folder: string, options: PredictOptions): Promise<J
   const open = (): Promise<Runner> => openRunner(program, target satisfies Target);
   const file = program.weights === undefined ? undefined : join(folder, program.weights.file);
   return { program, weights: await programWeights(file, program.seed), open, numbers: weightCount(program) };
+}
+
+async function jobFrom(path: string, options: PredictOptions): Promise<Job | undefined> {
+  const folder = programFolderOf(path);
+  return folder === undefined ? jobFromSource(path, options) : jobFromFolder(folder, options);
+}
+
+/** The model that a run has trained, with the parameters of its best epoch and the preprocessing it was trained with. */
+async function jobFromRun(folder: string, options: PredictOptions): Promise<Job | undefined> {
+  if (options.weights.length > 0 || options.skip.length > 0 || options.bind.length > 0 || options.model !== undefined) {
+    throw new CommandError(EXIT.usage, "a run brings its own model and weights", [
+      "without `--weights`, `--skip`, `--model` and `--bind`",
+    ]);
+  }
+  const trained = await openTrained(folder, options);
+  return trained === undefined ? undefined : { ...trained, numbers: weightCount(trained.program) };
 }
 
 interface Prediction {
@@ -219,8 +236,7 @@ const BAR = 24;
 
 /** Runs a model on a clip. */
 export async function predict(modelPath: string, clipPath: string, options: PredictOptions): Promise<ExitCode> {
-  const folder = programFolderOf(modelPath);
-  const job = folder === undefined ? await jobFromSource(modelPath, options) : await jobFromFolder(folder, options);
+  const job = isRunFolder(modelPath) ? await jobFromRun(modelPath, options) : await jobFrom(modelPath, options);
   if (job === undefined) return EXIT.wrong;
   const context: Context = {};
   try {

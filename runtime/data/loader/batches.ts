@@ -32,7 +32,7 @@ export interface LoaderOptions {
   readonly inputs: readonly ProgramInput[];
   readonly recipe: DataRecipe;
   readonly flow?: FlowOptions;
-  /** Batches that are assembled ahead; by default one more than there are threads. */
+  /** Batches that are assembled ahead; by default one more than there are threads, at most four. */
   readonly ahead?: number;
   /** Told of each clip that has been prepared. */
   readonly onPrepared?: (done: number, total: number) => void;
@@ -317,7 +317,7 @@ async function openLoader(options: LoaderOptions, request: WindowRequest): Promi
   }
 
   const lengths = ports.map(({ planes }) => rows * planes * size[0] * size[1]);
-  const ahead = Math.max(1, options.ahead ?? pool.threads + 1);
+  const ahead = Math.max(1, options.ahead ?? Math.min(4, pool.threads + 1));
   const free: (readonly ArrayBuffer[])[] = [];
   const stream: Opened["stream"] = async function* (plan, from) {
     interface Flight {

@@ -3,8 +3,9 @@
  *
  * In: loaders (clips, and what is wanted of them) and their jobs. Out: entry headers and filled buffers, in whatever
  * order they get done. Training and evaluation share one pool, so that there are never more threads than asked for.
- * Buffers are handed to a thread and back without a copy. On two cores there is one thread, of lower priority than those
- * that compute where the system allows it: reading ahead fills the gaps and takes nothing away.
+ * Buffers are handed to a thread and back without a copy. There are as many threads as cores, for preparing a set keeps
+ * them all busy; while a network computes, a batch costs them a few milliseconds, and no more batches are assembled than
+ * are asked for. A lower priority for them was tried: on a busy machine the device then waits.
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -27,7 +28,7 @@ import {
 } from "./worker.ts";
 
 export interface PoolOptions {
-  /** Threads; by default one less than there are cores, at least one and at most four. */
+  /** Threads; by default as many as there are cores, at most eight. */
   readonly threads?: number;
   /** Where decoded frames are kept; false: nowhere. */
   readonly cache?: CacheOptions | false;
@@ -73,13 +74,12 @@ export interface PoolLoader {
 
 /** Opens the threads and waits until they are ready. */
 export async function openPool(options: PoolOptions = {}): Promise<DataPool> {
-  const count = options.threads ?? Math.min(4, Math.max(1, availableParallelism() - 1));
+  const count = options.threads ?? Math.min(8, availableParallelism());
   const cache = options.cache === false ? undefined : (options.cache ?? defaultCache());
   const data: ThreadData = {
     module: options.decoders?.nodeAv === false ? undefined : findNodeAv(),
     cache,
     memory: Math.floor((options.memory ?? 256 * 2 ** 20) / count),
-    polite: true,
   };
   const threads = Array.from({ length: count }, () => {
     // Flags of the parent (loaders, `--input-type`) are meant for its own modules.
@@ -183,6 +183,8 @@ export class DataPool {
     const problem = (message: FromThread): DataError => {
       if (message.kind === "short") return tooShort(clips[message.clip]?.path ?? "", message.have, message.need);
       if (message.kind === "corrupt") return notDecodable(clips[message.clip]?.path ?? "", message.detail);
+      if (message.kind === "failed")
+        throw new Error(`internal: \`${clips[message.clip]?.path ?? ""}\`: ${message.detail}`);
       throw new Error(`internal: a data thread answered ${message.kind}`);
     };
     return {

@@ -31,8 +31,6 @@ export interface ThreadData {
   readonly cache: CacheOptions | undefined;
   /** Bytes of windows that stay in memory. */
   readonly memory: number;
-  /** Lower than the threads that compute, where the system lets a thread have a priority of its own. */
-  readonly polite: boolean;
 }
 
 /** Frames that the main thread has read, by number of the clip. */
@@ -86,6 +84,8 @@ export type FromThread =
       readonly need: number;
     }
   | { readonly kind: "corrupt"; readonly job: number; readonly clip: number; readonly detail: string }
+  /** Something that no clip should be able to do. */
+  | { readonly kind: "failed"; readonly job: number; readonly clip: number; readonly detail: string }
   | { readonly kind: "warning"; readonly message: string };
 
 interface Kit extends StripKit {
@@ -113,6 +113,7 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
     readonly fill: FillRow;
     readonly ports: readonly PortSpec[];
   }
+  const detailOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
   const cache = kit.createCache(node, data.cache, (message) => port.postMessage({ kind: "warning", message }));
   const loaders = new Map<number, Loader>();
   /** Width and height of the resized pictures, by entry. */
@@ -146,7 +147,7 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
           else result = message;
         });
       } catch (error) {
-        return { kind: "corrupt", detail: error instanceof Error ? error.message : String(error) };
+        return { kind: "corrupt", detail: detailOf(error) };
       }
       if (result === undefined) break;
       if (result.kind === "failed") return { kind: "corrupt", detail: result.detail };
@@ -251,7 +252,13 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
         const { job, clip } = message;
         const loader = loaders.get(message.loader);
         if (loader === undefined) throw new Error("internal: there is no such loader");
-        const result = prepare(loader, clip, message.supplied);
+        let result: ReturnType<typeof prepare>;
+        try {
+          result = prepare(loader, clip, message.supplied);
+        } catch (error) {
+          port.postMessage({ kind: "failed", job, clip, detail: detailOf(error) });
+          return;
+        }
         if (result === undefined) port.postMessage({ kind: "needs", job, clips: [clip], buffers: [] });
         else if (!("kind" in result)) port.postMessage({ kind: "prepared", job, header: result });
         else if (result.kind === "short")
@@ -270,7 +277,13 @@ function dataThread(kit: Kit, node: CacheNode, port: Port, data: ThreadData, av:
             loader.fill(arrays, row, undefined, undefined, 0, 0);
             continue;
           }
-          const found = windowOf(loader, plan, supplied);
+          let found: ReturnType<typeof windowOf>;
+          try {
+            found = windowOf(loader, plan, supplied);
+          } catch (error) {
+            port.postMessage({ kind: "failed", job, clip: plan.clip, detail: detailOf(error) });
+            return;
+          }
           if (found === undefined) needs.add(plan.clip);
           else if (!("kind" in found)) loader.fill(arrays, row, plan, found.bytes, found.width, found.height);
           else {
@@ -298,14 +311,11 @@ export const threadProgram: string = `
 const { parentPort, workerData, threadId } = require("node:worker_threads");
 const fs = require("node:fs");
 const { crc32 } = require("node:zlib");
-const { setPriority } = require("node:os");
 ${tvl1Program}
 ${sampleProgram}
 ${decodeWindowsProgram}
 ${[createCache, readStrip, buildEntry, createFiller, dataThread].join("\n")}
 const start = (av) => {
-  // On Linux 0 is the calling thread; elsewhere it would be the whole process.
-  if (workerData.polite && process.platform === "linux") try { setPriority(0, 10); } catch {}
   dataThread(
     { tvl1, resizeWhole, greyOf, flowByte, normaliser, decodeWindows, createCache, readStrip, buildEntry, createFiller },
     { fs, join: require("node:path").join, crc32, unique: process.pid + "-" + threadId },

@@ -7,7 +7,7 @@
  */
 import type { Program, ProgramInput, ProgramOutput, Step } from "../../../compiler/program.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "../runner.ts";
-import { readState, toMemory, uploadLength } from "../state.ts";
+import { readState, scratchOf, toMemory, uploadLength } from "../state.ts";
 import { hasRelaxedSimd } from "./capability.ts";
 import { type MemoryPlan, PAGE, planAddresses } from "./memory.ts";
 import { hostThreads, type Thread, withKernelFlags } from "./threads.ts";
@@ -162,6 +162,11 @@ class WasmRunner implements Runner {
   }
 
   async trace(look: Look): Promise<void> {
+    // Buffers share allocations: behind a small one still lies what the last run left of a larger one.
+    for (const allocation of scratchOf(this.program)) {
+      const { bytes = 0 } = this.program.allocations[allocation] ?? {};
+      this.#view(allocation, Math.floor(bytes / 4)).fill(0);
+    }
     for (const step of this.program.run) {
       await this.#runAll([step], [this.#threadStep(step)]);
       const written = step.writes.map((at) => {

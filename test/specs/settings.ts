@@ -1,0 +1,40 @@
+/**
+ * The tables of settings in specs/language.md, made from the schema that reads them.
+ */
+import { DATA, GROUP, RECIPE, STAGE, STREAM, type Table } from "../../compiler/recipe/schema.ts";
+import { WORDS } from "../../compiler/recipe/words.ts";
+
+const TABLES: Readonly<Record<string, Table>> = {
+  recipe: RECIPE,
+  stage: STAGE,
+  data: DATA,
+  stream: STREAM,
+  group: GROUP,
+};
+
+function tableText(table: Table): string {
+  const rows = Object.entries(table).map(
+    ([name, { kind, otherwise, doc }]) =>
+      `| \`${name}\` | ${kind.what} | ${otherwise === undefined ? "must be given" : `\`${otherwise}\``} | ${doc} |`,
+  );
+  return ["| setting | takes | default | meaning |", "|---|---|---|---|", ...rows].join("\n");
+}
+
+function wordsText(): string {
+  const rows = Object.entries(WORDS).map(
+    ([what, words]) => `| ${what} | ${words.map((word) => `\`${word}\``).join(" · ")} |`,
+  );
+  return ["| | |", "|---|---|", ...rows].join("\n");
+}
+
+const MARKED = /<!-- table (\w+) -->\n[^]*?<!-- end -->/g;
+
+/** `text` with the tables between its marks made anew. */
+export function withTables(text: string): string {
+  return text.replace(MARKED, (_, name: string) => {
+    const table = TABLES[name];
+    const made = name === "words" ? wordsText() : table === undefined ? undefined : tableText(table);
+    if (made === undefined) throw new Error(`there is no table \`${name}\``);
+    return `<!-- table ${name} -->\n${made}\n<!-- end -->`;
+  });
+}

@@ -1,0 +1,141 @@
+/**
+ * kill -9 at random moments: `npm run kill-test [-- KILLS [SEED]]`.
+ *
+ * A small network is trained once in peace. Then the same training is killed again and again, each time after a random
+ * time, and resumed. Whatever was killed when, the parameters in the end must be those of the peaceful run, byte for
+ * byte. Runs the built package, as a user does; when a run has ended before all kills are used up, another one begins.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const MAIN = fileURLToPath(new URL("../../dist/runtime/cli/main.js", import.meta.url));
+
+const NET = `
+const L = 2
+block ConvBN(c: int, stride: int = 1) = Conv(c, stride=stride, use_bias=false) @conv -> BatchNorm @bn -> ReLU
+block Eyes(classes: int = 2)(x: [N, C, H, W]) -> [N, classes]
+default over x: f32[N, 3, 16, 16]
+  = ConvBN(8, stride=2) @conv1 -> ConvBN(16, stride=2) @conv2 -> GlobalAvgPool -> Dropout(0.3) -> Linear(classes) @fc
+model Tiny = Eyes(classes=2) ×2 over spatial: f32[N, 3, 16, 16], temporal: f32[N, 2 * L, 16, 16]
+  with STIA at conv2 fuse Average
+recipe Learn(epochs: int = 10) for Tiny {
+  data {
+    split = by_subject(folds=3, seed=1)
+    validation = 0.5
+    batch = 4
+  }
+  ema = 0.9
+  mixup = 0.3
+  stage "first" {
+    epochs = epochs
+    optimizer = Adam(lr=0.01)
+    freeze = conv1
+  }
+  stage "second" {
+    epochs = epochs
+    optimizer = SGD(lr=0.01, momentum=0.9)
+    accumulate = 2
+  }
+}
+`;
+
+/** Numbers from 0 to 1 from a seed (mulberry32). */
+function randomOf(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let z = Math.imul(state ^ (state >>> 15), state | 1);
+    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Runs `netc`, killed after `milliseconds` unless it ends before. */
+async function netc(at, args, milliseconds) {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd: at,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NETC_CACHE: join(at, "cache"), NO_COLOR: "1" },
+  });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text) => {
+      said += text;
+    });
+  const timer = milliseconds === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), milliseconds);
+  const code = await new Promise((done) => child.on("close", done));
+  clearTimeout(timer);
+  if (code !== 0 && code !== null) throw new Error(`netc ${args.join(" ")} ended with ${code}:\n${said}`);
+  return { killed: code === null, said };
+}
+
+/** Name and bytes of the newest checkpoint's state. */
+function lastState(run) {
+  const folder = join(run, "checkpoints");
+  const name = readdirSync(folder)
+    .filter((entry) => /^step-\d+$/.test(entry))
+    .sort()
+    .at(-1);
+  return { name, bytes: readFileSync(join(folder, name, "state.safetensors")) };
+}
+
+function updatesOf(run) {
+  const file = join(run, "metrics.jsonl");
+  return existsSync(file) ? readFileSync(file, "utf8").split('"kind":"step"').length - 1 : 0;
+}
+
+/** Kills and resumes; throws where the bytes differ. Returns what happened. */
+export async function killTest({ kills, seed = 1, epochs = 20, log = () => {} }) {
+  const at = mkdtempSync(join(tmpdir(), "netc-kill-"));
+  const random = randomOf(seed);
+  const train = ["train", "tiny.net", "--data", "set", "--device", "wasm", "--save-every", "3", "--no-test"];
+  const fixed = [...train, "--set", `epochs=${epochs}`];
+  try {
+    writeFileSync(join(at, "net.json"), "{}");
+    writeFileSync(join(at, "tiny.net"), NET);
+    await netc(at, "data make set --layout association --subjects 3 --clips 8 --frames 9 --size 48x40".split(" "));
+    await netc(at, [...fixed, "--run", "first"]);
+    // The second one finds the clips decoded, as those that are killed do.
+    const began = performance.now();
+    await netc(at, [...fixed, "--run", "peace"]);
+    const whole = performance.now() - began;
+    const want = lastState(join(at, "peace"));
+    log(`uninterrupted: ${updatesOf(join(at, "peace"))} updates in ${(whole / 1000).toFixed(1)} s`);
+    let [killed, runs, resumed] = [0, 0, 0];
+    while (killed < kills || runs === 0) {
+      const run = `killed-${runs + 1}`;
+      for (let ended = false; !ended; ) {
+        const go = existsSync(join(at, run));
+        const after = killed < kills ? whole * (0.2 + 0.7 * random()) : undefined;
+        const result = await netc(
+          at,
+          go ? ["train", "--resume", run, ...train.slice(4)] : [...fixed, "--run", run],
+          after,
+        );
+        if (go) resumed++;
+        ended = !result.killed;
+        if (!ended) {
+          killed++;
+          log(`kill ${killed} of ${kills} after ${(after / 1000).toFixed(2)} s, at update ${updatesOf(join(at, run))}`);
+        }
+      }
+      const got = lastState(join(at, run));
+      if (got.name !== want.name || !got.bytes.equals(want.bytes))
+        throw new Error(`\`${run}\` ended with other parameters than the run that was left in peace`);
+      runs++;
+      log(`run ${runs} ended: ${got.name}, ${got.bytes.length} bytes, the same as without a kill`);
+    }
+    return { killed, runs, resumed, updates: updatesOf(join(at, "peace")) };
+  } finally {
+    rmSync(at, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const [, , kills = "20", seed = "1"] = process.argv;
+  const result = await killTest({ kills: Number(kills), seed: Number(seed), log: (text) => console.log(text) });
+  console.log(`${result.killed} kills, ${result.resumed} resumptions, ${result.runs} runs: all bytes agree`);
+}
