@@ -193,6 +193,8 @@ function lowered(
     fuse: true,
     inPlace: true,
     halves,
+    copyPlanes: target.kind === "wasm",
+    sumInParts: target.kind === "wasm",
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });
   const oversized = oversizedBuffers(loops, limit);

@@ -11,7 +11,7 @@ import { DRAW_COST } from "../random.ts";
 import type { Leaves, Scalar } from "../scalar.ts";
 import { BINARY, evaluateScalar, rewriteScalars, UNARY, visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
-import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
+import { axis, constant, equal, floorDiv, isLinear, mod, strideOf, substitute } from "./affine.ts";
 import { addLoad, affineScalar, canonical, redraw, withScalars } from "./build.ts";
 import { classify } from "./contraction.ts";
 import { KernelList } from "./kernel-list.ts";
@@ -37,6 +37,9 @@ export interface FuseOptions {
 
 /** A producer recomputed for every read may cost this much, in multiply-adds and loads (see `costOf`). */
 const CHEAP = 4;
+
+/** Elements of a run that is worth keeping together. */
+const LONG_RUN = 8;
 
 /** A map is small beside a reduction that has so many times its points. */
 const SMALL = 8;
@@ -373,7 +376,30 @@ function inlineProducer(
     layers: [...new Set([...producer.layers, ...reader.layers])],
   };
   if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
+  if (classify(reader, buffers) !== undefined && isTurned(producer, reader, fused, buffers)) {
+    return "the product would read across memory";
+  }
   return accept(fused, reader, buffers, options);
+}
+
+/** Whether `reader` reads a long run of the producer's result, and `fused` reads what the producer reads across it. */
+function isTurned(producer: Kernel, reader: Kernel, fused: Kernel, buffers: readonly Buffer[]): boolean {
+  const written = new Set(producer.stores.map((store) => store.buffer));
+  const source = new Set(producer.loads.map((load) => load.buffer));
+  return reader.loads.some((load) => {
+    const run = written.has(load.buffer) ? runOf(offsetOf(reader, buffers, load)) : undefined;
+    if (run === undefined || (reader.axes[run]?.size ?? 1) < LONG_RUN) return false;
+    return fused.loads.some((other) => {
+      const stride = source.has(other.buffer) ? strideOf(offsetOf(fused, buffers, other), run) : 0;
+      return stride === undefined || stride > 1;
+    });
+  });
+}
+
+/** The axis along which an address moves by one element. */
+function runOf(address: Affine): number | undefined {
+  const unit = address.terms.find((term) => term.coefficient === 1);
+  return unit?.atom.kind === "axis" ? unit.atom.axis : undefined;
 }
 
 /**
@@ -475,8 +501,7 @@ function accept(fused: Kernel, base: Kernel, buffers: readonly Buffer[], options
 function lastStride(kernel: Kernel, buffers: readonly Buffer[]): number | undefined {
   const [store] = kernel.stores;
   if (store === undefined) return undefined;
-  const unit = offsetOf(kernel, buffers, store).terms.find((term) => term.coefficient === 1);
-  return unit?.atom.kind === "axis" ? unit.atom.axis : undefined;
+  return runOf(offsetOf(kernel, buffers, store));
 }
 
 function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly number[]): Load {

@@ -1,10 +1,10 @@
 /**
- * Joining reductions: several sums over the same data become one kernel.
+ * Joining reductions: several sums over the same data become one kernel, and a maximum joins the search for its place.
  *
- * In: kernels in the order of their execution, fused. Out: the same, with sums over axes of the same sizes that share a
- * load joined, where nothing between them needs the results of the first; the data is then read once for all of them.
- * The gradient of a batch norm asks for three sums over its input and what flows back. Products are left alone: their
- * schedules are worth more than one reading.
+ * In: kernels in the order of their execution, fused. Out: the same, with reductions over axes of the same sizes that
+ * share a load joined, where nothing between them needs the results of the first; the data is then read once for all of
+ * them. The gradient of a batch norm asks for sums over its input and what flows back; that of a max pool for the places
+ * of the maxima that the forward pass finds. Products are left alone: their schedules are worth more than one reading.
  */
 import { axisSizes, boundBuffers, outputAxes } from "./access.ts";
 import { addLoad, loadKey, withScalars } from "./build.ts";
@@ -21,7 +21,7 @@ const SUMS: readonly (ReducerName | undefined)[] = [undefined, "sum", "sum2", "s
 const LEAST_POINTS = 64;
 
 /** @param maxBindings buffers a kernel may bind */
-export function joinSums(
+export function joinReductions(
   kernels: readonly Kernel[],
   buffers: readonly Buffer[],
   maxBindings: number,
@@ -30,9 +30,9 @@ export function joinSums(
   const decisions: Decision[] = [];
   for (const kernel of kernels) {
     let later = kernel;
-    if (!isSum(later, buffers)) continue;
+    if (!isJoinable(later, buffers)) continue;
     for (const earlier of list.sorted(later.loads.flatMap((load) => list.readers(load.buffer)))) {
-      if (!list.has(earlier) || !list.isBefore(earlier, later) || !isSum(earlier, buffers)) continue;
+      if (!list.has(earlier) || !list.isBefore(earlier, later) || !isJoinable(earlier, buffers)) continue;
       const joined = join(earlier, later, maxBindings);
       const place = joined === undefined ? undefined : placeOf(earlier, later, list);
       if (joined === undefined || place === undefined) continue;
@@ -47,14 +47,10 @@ export function joinSums(
   return { kernels: list.inOrder(), decisions };
 }
 
-function isSum(kernel: Kernel, buffers: readonly Buffer[]): boolean {
-  const whole = product(axisSizes(kernel)) >= LEAST_POINTS;
-  return (
-    whole &&
-    SUMS.includes(kernel.reduce ?? undefined) &&
-    kernel.reduce !== undefined &&
-    classify(kernel, buffers) === undefined
-  );
+function isJoinable(kernel: Kernel, buffers: readonly Buffer[]): boolean {
+  const { reduce } = kernel;
+  if (reduce === undefined || product(axisSizes(kernel)) < LEAST_POINTS) return false;
+  return reduce === "max" || reduce === "argmax" || (SUMS.includes(reduce) && classify(kernel, buffers) === undefined);
 }
 
 /** Whose place a joined kernel can take: all it reads is there, and nobody has needed its results before. */
@@ -70,29 +66,44 @@ function placeOf(earlier: Kernel, later: Kernel, list: KernelList): Kernel | und
 
 /** Both kernels as one, if they walk the same box and share what they read. */
 function join(first: Kernel, second: Kernel, maxBindings: number): Kernel | undefined {
-  const reduce = SUMS[first.body.length + second.body.length];
-  if (reduce === undefined || !sameBox(first, second)) return undefined;
-  const whole = (load: Load): boolean => load.index.length > 0 && load.guards.length === 0;
-  const known = new Set(first.loads.filter(whole).map(loadKey));
-  if (!second.loads.some((load) => whole(load) && known.has(loadKey(load)) && isLong(load, second))) return undefined;
+  if (!sameBox(first, second)) return undefined;
+  const known = new Set(first.loads.map(loadKey));
+  if (!second.loads.some((load) => known.has(loadKey(load)) && isLong(load, second))) return undefined;
   const loads: Load[] = [...first.loads];
   const moved = second.loads.map((load) => addLoad(loads, load));
+  const shift = first.reduce !== undefined && SUMS.includes(first.reduce) ? first.body.length : 0;
   const other = withScalars(second, {
     load: (index) => ({ kind: "load", index: moved[index] ?? 0 }),
-    state: (index) => ({ kind: "state", index: index + first.body.length }),
+    state: (index) => ({ kind: "state", index: index + shift }),
     axis: (axis) => ({ kind: "axis", axis }),
     random: (draw, counters) => ({ ...draw, counters }),
   });
+  const reduction = joinedReduction(first, other);
+  if (reduction === undefined) return undefined;
   const joined: Kernel = {
     ...first,
+    ...reduction,
     name: `${first.name}+${second.name.split(".").at(-1)}`,
     loads,
-    body: [...first.body, ...other.body],
-    reduce,
     stores: [...first.stores, ...other.stores],
     layers: [...new Set([...first.layers, ...second.layers])],
   };
   return boundBuffers(joined).length > maxBindings ? undefined : joined;
+}
+
+/** What both reduce, over the same loads. The place of a maximum has the maximum beside it, as its first state. */
+function joinedReduction(first: Kernel, second: Kernel): Pick<Kernel, "reduce" | "body"> | undefined {
+  const isSum = ({ reduce }: Kernel): boolean => reduce !== undefined && SUMS.includes(reduce);
+  if (isSum(first) && isSum(second)) {
+    const reduce = SUMS[first.body.length + second.body.length];
+    return reduce && { reduce, body: [...first.body, ...second.body] };
+  }
+  // Both are written over the same loads, so that equal scalars are written alike.
+  if (JSON.stringify(first.body[0]) !== JSON.stringify(second.body[0])) return undefined;
+  const pair = [first, second];
+  const place = pair.find(({ reduce }) => reduce === "argmax");
+  const other = pair.find((kernel) => kernel !== place);
+  return place !== undefined && other?.reduce === "max" ? { reduce: "argmax", body: place.body } : undefined;
 }
 
 /** Axes of the same sizes in the same order, of which the same are reduced. */

@@ -10,14 +10,15 @@ import type { Graph, GraphNode, OpName } from "../graph/graph.ts";
 import { OPS } from "../graph/ops.ts";
 import { bufferAt } from "./access.ts";
 import { axis, equal } from "./affine.ts";
-import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./build.ts";
+import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View, viewOf } from "./build.ts";
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, followReductions, fuse } from "./fuse.ts";
-import { joinSums } from "./join.ts";
+import { joinReductions } from "./join.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packWeights } from "./pack.ts";
+import { sumInParts } from "./partial.ts";
 import { splitRows } from "./split.ts";
 import { planUpdates, type Update, updateKernel, updatesOf } from "./update.ts";
 
@@ -34,6 +35,13 @@ export interface LowerOptions {
   readonly inPlace?: boolean;
   /** Nodes whose results are stored as halves where they are stored at all (graph/precision.ts). */
   readonly halves?: ReadonlySet<GraphNode>;
+  /**
+   * Inputs of many channels, which the caller writes plane by plane, are copied channels-last for convolutions: a CPU
+   * reads runs of memory.
+   */
+  readonly copyPlanes?: boolean;
+  /** Long sums with few results in parts, for threads to share. */
+  readonly sumInParts?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
   readonly maxBindings?: number;
 }
@@ -49,7 +57,8 @@ export function lowerAndExplain(
   options: LowerOptions,
 ): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
   const { maxBufferBytes, panelWidth, maxBindings = 8, halves = new Set() } = options;
-  const { draft: plain, results } = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
+  const updates = options.inPlace === true ? updatesOf(graph) : [];
+  const { draft: plain, results } = draftOf(graph, updates, options.copyPlanes === true);
   const run = options.fuse ? fuseRun(plain, maxBindings) : nothingFused(plain.run);
   const stored = inHalves(
     plain.buffers,
@@ -57,12 +66,13 @@ export function lowerAndExplain(
   );
   const split = splitRows({ ...plain, buffers: stored, run: run.kernels }, maxBufferBytes);
   const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
+  const parted = options.sumInParts === true ? sumInParts(packed) : packed;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);
   const merged = (kernels: readonly Kernel[]): readonly Kernel[] =>
-    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, packed.buffers)) : kernels;
+    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, parted.buffers)) : kernels;
   return {
-    loops: finish({ ...packed, load: merged(load.kernels), run: merged(packed.run) }),
+    loops: finish({ ...parted, load: merged(load.kernels), run: merged(parted.run) }),
     decisions: [...run.decisions, ...load.decisions],
   };
 }
@@ -71,7 +81,7 @@ export function lowerAndExplain(
 function fuseRun(plain: Draft, maxBindings: number): ReturnType<typeof fuse> {
   const options = { maxBindings, keep: new Set<number>() };
   const fused = fuse(plain.run, plain.buffers, options);
-  const joined = joinSums(fused.kernels, plain.buffers, maxBindings);
+  const joined = joinReductions(fused.kernels, plain.buffers, maxBindings);
   const followed = followReductions(joined.kernels, plain.buffers, options);
   return { kernels: followed.kernels, decisions: [...fused.decisions, ...joined.decisions, ...followed.decisions] };
 }
@@ -93,10 +103,14 @@ function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[];
 
 // ---------------------------------------------------------------------------------------------------------------- nodes
 
+/** Channels from which on copying an input is worth its trip through memory. */
+const LEAST_CHANNELS = 8;
+
 /** The kernels of all nodes, none fused; and for nodes that have a buffer of their own, which. */
 function draftOf(
   graph: Graph,
   updates: readonly Update[],
+  copyPlanes: boolean,
 ): { readonly draft: Draft; readonly results: ReadonlyMap<GraphNode, number> } {
   const buffers: Buffer[] = [];
   const load: Kernel[] = [];
@@ -114,8 +128,14 @@ function draftOf(
     const { role } = bufferAt(buffers, id);
     return role === "param" || role === "constant";
   };
+  const images = new Map<GraphNode, Value>();
   const context: Context = {
     buffers,
+    image: (node) => {
+      const value = images.get(node) ?? (copyPlanes ? channelsLast(node, context) : context.value(node));
+      images.set(node, value);
+      return value;
+    },
     value: (node) => {
       const value = values.get(node);
       if (value === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has not been lowered`);
@@ -166,6 +186,21 @@ function draftOf(
     return { name: node.attrs.name, buffer: value.buffer };
   });
   return { draft: { name: graph.name, buffers, load, run, inputs, outputs }, results };
+}
+
+/** The value, copied if it is an input whose channels lie far apart. */
+function channelsLast(node: GraphNode, context: Context): Value {
+  const value = context.value(node);
+  const shape = knownShape(node);
+  if (value.kind !== "view" || shape.length !== 4 || entry(shape, 1) < LEAST_CHANNELS) return value;
+  const { role, name, dtype } = bufferAt(context.buffers, value.buffer);
+  if (role !== "input") return value;
+  const copy = context.allocate({ name: `${name}.channels_last`, shape, dtype, from: [value], like: "channels-last" });
+  const builder = kernelBuilder(context.buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(4), d), size));
+  builder.store(copy, index, builder.load(value, index));
+  context.emit(builder.finish({ name: copy.name, layers: [] }));
+  return viewOf(copy);
 }
 
 /** The compiler cannot see that the row chosen by `node.op` takes `node`; the table's type is what ensures it. */
