@@ -49,7 +49,9 @@ for (let seed = 1; seed <= Number(seeds); seed++) {
     if ("error" in predictions) throw new Error(predictions.error);
     const uar = metricValue({ kind: "uar" }, predictions.clips, predictions.header.classes);
     scores.get(way).push(uar);
-    console.error(`seed ${seed} ${way}: ${(100 * uar).toFixed(1)} % (${((performance.now() - started) / 1000).toFixed(0)} s)`);
+    console.error(
+      `seed ${seed} ${way}: ${(100 * uar).toFixed(1)} % (${((performance.now() - started) / 1000).toFixed(0)} s)`,
+    );
   }
 }
 
@@ -69,4 +71,6 @@ const rows = WAYS.map((way) => {
   ];
 });
 console.log(`UAR in % on the test people of the ${task} task (synthetic clips), ${seeds} seeds`);
-console.log(table(["way", "by seed", "mean", "s.d.", "attention minus it (95 % t interval)", "p"], rows, new Set([2, 3])));
+console.log(
+  table(["way", "by seed", "mean", "s.d.", "attention minus it (95 % t interval)", "p"], rows, new Set([2, 3])),
+);
