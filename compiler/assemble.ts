@@ -224,7 +224,9 @@ export function assemble(loops: Loops, { target, seed, graphHash, classes }: Ass
   const step = ({ program, buffers: bound, kernel, macs }: Call): Step => ({
     kernel: table.number(program, kernel.layers),
     bindings: bound.map(allocation),
-    writes: program.args.flatMap(({ access }, i) => (access === "read_write" ? [i] : [])),
+    writes: program.args.flatMap(({ access, size, half = false }, binding) =>
+      access === "read_write" ? [{ binding, elements: size, half }] : [],
+    ),
     workgroups: program.workgroups,
     layers: kernel.layers,
     macs,

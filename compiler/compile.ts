@@ -12,8 +12,9 @@ import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
 import { inferenceRules } from "./graph/inference.ts";
+import { storedAsHalves } from "./graph/precision.ts";
 import { rewrite } from "./graph/rewrite.ts";
-import { type RateGroup, trainingStep } from "./graph/step.ts";
+import { type RateGroup, STEP_INPUTS, trainingStep } from "./graph/step.ts";
 import { oversizedBuffers } from "./loop/draft.ts";
 import type { Decision } from "./loop/fuse.ts";
 import { byteSize } from "./loop/layout.ts";
@@ -21,7 +22,7 @@ import type { Loops } from "./loop/loops.ts";
 import { lowerAndExplain } from "./loop/lower.ts";
 import type { Model } from "./model.ts";
 import type { Program } from "./program.ts";
-import type { Stage } from "./recipe/recipe.ts";
+import type { Precision, Stage } from "./recipe/recipe.ts";
 import { showSize } from "./size.ts";
 
 /** Memory that one attention affinity may take before it is refused; conv3 of VGG16 at 224 needs 37.5 MiB an image. */
@@ -176,8 +177,13 @@ export function lowerModel(model: Model, target: Capability): Staged<LoweredMode
   return lowered(model, rewrite(model.graph, inferenceRules), target);
 }
 
-/** A graph made from the model's, as loops. */
-function lowered(model: Model, graph: Graph, target: Capability): Staged<LoweredModel> {
+/** A graph made from the model's, as loops; results of the nodes in `halves` are stored in half precision. */
+function lowered(
+  model: Model,
+  graph: Graph,
+  target: Capability,
+  halves: ReadonlySet<GraphNode> = new Set(),
+): Staged<LoweredModel> {
   const refused = [...elementTypeProblems(model.graph), ...affinityProblems(model.graph)];
   if (refused.length > 0) return failed(refused);
   const limit = maxBufferBytes(target);
@@ -186,6 +192,9 @@ function lowered(model: Model, graph: Graph, target: Capability): Staged<Lowered
     maxBufferBytes: limit,
     fuse: true,
     inPlace: true,
+    halves,
+    copyPlanes: target.kind === "wasm",
+    sumInParts: target.kind === "wasm",
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });
   const oversized = oversizedBuffers(loops, limit);
@@ -236,9 +245,37 @@ export interface LoweredStep extends LoweredModel {
   readonly groups: readonly RateGroup[];
 }
 
-/** From a bound model to the loops of one training step of a recipe's stage. */
-export function lowerStep(model: Model, stage: Stage, target: Capability): Staged<LoweredStep> {
-  const step = trainingStep(model, stage);
+/** Mixed precision on a device that has no halves. On the CPU they are made of integers, on a GPU they are not. */
+function precisionProblem(model: Model, target: Capability): Diagnostic | undefined {
+  const [input] = model.graph.inputs;
+  if (target.kind !== "webgpu" || target.f16 || input === undefined) return undefined;
+  return diagnostic(
+    "E0906",
+    `mixed precision stores halves, and ${target.name} has none (\`shader-f16\`)`,
+    placeOf(input),
+    {
+      helps: [
+        "train in f32: leave `precision` out of the recipe",
+        "`--device wasm` trains in mixed precision anywhere",
+      ],
+    },
+  );
+}
+
+/**
+ * From a bound model to the loops of one training step of a recipe's stage. In mixed precision the step takes a loss
+ * scale (`STEP_INPUTS.lossScale`).
+ */
+export function lowerStep(
+  model: Model,
+  stage: Stage,
+  target: Capability,
+  precision: Precision = { kind: "f32" },
+): Staged<LoweredStep> {
+  const mixed = precision.kind === "mixed";
+  const problem = mixed ? precisionProblem(model, target) : undefined;
+  if (problem !== undefined) return failed([problem]);
+  const step = trainingStep(model, stage, { lossScale: mixed });
   if (!("graph" in step)) {
     return failed([
       diagnostic("E0905", `\`${step.node.op}\` cannot be trained through: ${step.reason}`, placeOf(step.node), {
@@ -246,7 +283,8 @@ export function lowerStep(model: Model, stage: Stage, target: Capability): Stage
       }),
     ]);
   }
-  const made = lowered(model, step.graph, target);
+  const examples = new Set([...model.graph.inputs.map(({ attrs }) => attrs.name), STEP_INPUTS.target]);
+  const made = lowered(model, step.graph, target, mixed ? storedAsHalves(step.graph, examples) : undefined);
   return "diagnostics" in made ? made : { ok: { ...made.ok, groups: step.groups } };
 }
 
@@ -255,11 +293,16 @@ export interface TrainingProgram {
   readonly groups: readonly RateGroup[];
 }
 
+export interface StepCompileOptions extends CompileOptions {
+  /** f32 if absent. */
+  readonly precision?: Precision;
+}
+
 /** All stages for training: the program of one step. `options.seed` starts the parameters that no file gives. */
-export function compileStep(model: Model, stage: Stage, options: CompileOptions): Staged<TrainingProgram> {
+export function compileStep(model: Model, stage: Stage, options: StepCompileOptions): Staged<TrainingProgram> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const made = lowerStep(bound.ok, stage, options.target);
+  const made = lowerStep(bound.ok, stage, options.target, options.precision);
   if ("diagnostics" in made) return made;
   const program = assemble(made.ok.loops, {
     target: options.target,

@@ -132,5 +132,5 @@ export function memoryUse({ allocations, load, state }: Program): MemoryUse {
 }
 
 function written({ bindings, writes }: Step): readonly number[] {
-  return writes.flatMap((position) => bindings[position] ?? []);
+  return writes.flatMap(({ binding }) => bindings[binding] ?? []);
 }

@@ -34,13 +34,22 @@ export interface Step {
   /** Index in `allocations`, one per kernel argument, in binding order. */
   readonly bindings: readonly number[];
   readonly workgroups: readonly [number, number, number];
-  /** Positions in `bindings` of what it writes. */
-  readonly writes: readonly number[];
+  /** What it writes. */
+  readonly writes: readonly Written[];
   /** Layers this step works for. */
   readonly layers: readonly string[];
   /** Multiply-adds (2 FLOPs each) and bytes moved at least, for profiles. */
   readonly macs: number;
   readonly bytes: number;
+}
+
+/** What a step leaves in one of its bindings. */
+export interface Written {
+  /** Position in `bindings`. */
+  readonly binding: number;
+  readonly elements: number;
+  /** Elements are halves (f16), else f32. */
+  readonly half: boolean;
 }
 
 /** One parameter, or some rows of it, put into an allocation. */

@@ -241,18 +241,35 @@ const ofReduce: GradientRule<"reduce"> = (node, upstream, a) => {
 
 // ---------------------------------------------------------------------------------------------------------------- norms
 
-/** With the statistics held fast, as in inference; training.ts spells out the batch norm that uses the batch's own. */
+/**
+ * With the statistics held fast dx = weight · dy / √(var + eps). With those of the batch (Ioffe and Szegedy 2015, section
+ * 3), with g = dy and x̂ the normalised x, dx = weight · (g - mean(g) - x̂·mean(g·x̂)) / √(var + eps): the two sums are
+ * the gradients of bias and weight, so that two passes over the activations do. In f32 the mean of x̂ is not quite 0, and
+ * where a channel's mean is large beside its spread this would show in the sum of dx; what is left of it is taken away.
+ */
 const ofBatchNorm: GradientRule<"batch_norm"> = (node, upstream, a) => {
   const x = inputOf(node, 0);
   const channel = (vector: GraphNode): GraphNode => perChannel(a, vector, x);
   const spread = reciprocalRoot(a, inputOf(node, 4), node.attrs.eps);
-  const normal = binary(a, "mul", binary(a, "sub", x, channel(inputOf(node, 3))), channel(spread));
+  const centred = binary(a, "sub", x, channel(inputOf(node, 3)));
   const others = allButChannels(x);
-  return [
-    binary(a, "mul", upstream, channel(binary(a, "mul", inputOf(node, 1), spread))),
-    sum(a, binary(a, "mul", upstream, normal), others, false),
-    sum(a, upstream, others, false),
-  ];
+  const product = sum(a, binary(a, "mul", upstream, centred), others, false);
+  const weight = binary(a, "mul", product, spread);
+  const bias = sum(a, upstream, others, false);
+  const factor = channel(binary(a, "mul", inputOf(node, 1), spread));
+  if (node.attrs.ofBatch !== true) return [binary(a, "mul", upstream, factor), weight, bias];
+  const share = 1 / countAlong(x, others);
+  const scale = binary(a, "mul", binary(a, "mul", spread, spread), share);
+  const along = binary(a, "mul", product, scale);
+  const left = binary(a, "mul", binary(a, "mul", product, sum(a, centred, others, false)), scale);
+  const average = binary(a, "mul", binary(a, "sub", bias, left), share);
+  const rest = binary(
+    a,
+    "sub",
+    binary(a, "sub", upstream, channel(average)),
+    binary(a, "mul", centred, channel(along)),
+  );
+  return [binary(a, "mul", rest, factor), weight, bias];
 };
 
 /** dx = (g - mean(g) - x̂·mean(g·x̂)) / √(var + eps) with g = weight · dy (Ba et al. 2016). */

@@ -63,7 +63,8 @@ export interface OpAttrs {
   readonly avg_pool2d_grad: Pooling & { readonly countPad: boolean; readonly size: Pair };
   readonly softmax: { readonly axis: number };
   /** x: [N,C,...], weight, bias, running_mean, running_var: [C] -> x's shape. */
-  readonly batch_norm: { readonly eps: number; readonly momentum: number };
+  /** `ofBatch`: mean and var are those of x itself, and its gradient goes through them; none goes by the inputs. */
+  readonly batch_norm: { readonly eps: number; readonly momentum: number; readonly ofBatch?: true };
   /** x: [...B,D], weight, bias: [D] -> x's shape. */
   readonly layer_norm: { readonly eps: number };
   readonly reduce: {

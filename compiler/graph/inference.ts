@@ -69,7 +69,7 @@ const foldBatchNorm: Rule = {
   doc: "batch norm behind a convolution or a linear layer becomes part of its weights, even through moves of axes",
   ops: ["batch_norm"],
   apply: (node, site) => {
-    if (node.op !== "batch_norm") return undefined;
+    if (node.op !== "batch_norm" || node.attrs.ofBatch === true) return undefined;
     const found = producer(inputOf(node, 0), 1, site);
     if (found === undefined) return undefined;
     const { source, moves } = found;
@@ -89,10 +89,10 @@ const foldBatchNorm: Rule = {
 
 export const spellOutBatchNorm: Rule = {
   name: "spell-out-batch-norm",
-  doc: "any other batch norm is x·s + t",
+  doc: "any other batch norm is x·s + t, unless its gradient is still to be taken through the batch's statistics",
   ops: ["batch_norm"],
   apply: (node, site) => {
-    if (node.op !== "batch_norm") return undefined;
+    if (node.op !== "batch_norm" || node.attrs.ofBatch === true) return undefined;
     const { scale, shift } = affine(node, site);
     const perChannel = node.shape.slice(1).map((size, i) => (i === 0 ? size : 1));
     return multiplyAdd(inputOf(node, 0), reshaped(scale, perChannel, site), reshaped(shift, perChannel, site), site);

@@ -69,6 +69,7 @@ function attributes(node: GraphNode): string {
     case "concat":
       return `axis=${node.attrs.axis}`;
     case "batch_norm":
+      return list([`eps=${node.attrs.eps}`, node.attrs.ofBatch === true ? "of the batch" : ""]);
     case "layer_norm":
       return `eps=${node.attrs.eps}`;
     case "reduce":

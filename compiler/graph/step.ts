@@ -6,8 +6,12 @@
  * optimizer's state. Those are outputs called `update.<path>`; loops replace the old values with them in place.
  *
  * State beside the model's own has paths with a `/`, which no parameter can have: `momentum/conv1.weight`. What changes
- * from step to step comes in as small inputs (`StepInputs`), so one program serves a whole stage. A step whose loss or
+ * from step to step comes in as small inputs (`STEP_INPUTS`), so one program serves a whole stage. A step whose loss or
  * gradients are not finite changes nothing: every update passes through a gate.
+ *
+ * With a loss scale the loss is multiplied before it is differentiated, so that gradients that are stored as halves do
+ * not vanish, and the gradients of parameters are divided again, in f32, before anything else is done with them
+ * (Micikevicius et al. 2018, section 3.2). Whoever runs the steps chooses the scale (runtime/train/loss-scale.ts).
  */
 import type { Model } from "../model.ts";
 import type { LossTerm, Optimizer, ParameterRule, Stage } from "../recipe/recipe.ts";
@@ -28,6 +32,8 @@ export const STEP_INPUTS = {
   control: "step.control",
   /** [classes]: how much an example of each class counts. */
   classWeights: "step.class_weights",
+  /** [1]: factor on the loss before it is differentiated; only steps in mixed precision have it. */
+  lossScale: "step.loss_scale",
 } as const;
 
 /** The output that says how the step went: loss, norm of the gradients, 1 if the update was made or 0. */
@@ -56,11 +62,21 @@ export interface TrainingStep {
 /** What a step needs to know of a model. */
 export type Trainable = Pick<Model, "graph" | "streamOutputs">;
 
+export interface StepOptions {
+  /** Whether the step takes a loss scale. */
+  readonly lossScale?: boolean;
+}
+
 /** The step of a stage for a model whose sizes are numbers; or the node that cannot be differentiated. */
-export function trainingStep(model: Trainable, stage: Stage): TrainingStep | NotDifferentiable {
+export function trainingStep(
+  model: Trainable,
+  stage: Stage,
+  { lossScale = false }: StepOptions = {},
+): TrainingStep | NotDifferentiable {
   const withLosses = withLoss(model.graph, (site) => lossOf(model, stage.loss, site));
-  const form = trainingForm(withLosses, { frozenNorms: new Set(stage.frozenNorms) });
-  const loss = outputOf(form, "loss");
+  const plain = trainingForm(withLosses, { frozenNorms: new Set(stage.frozenNorms) });
+  const form = lossScale ? withScaledLoss(plain) : plain;
+  const loss = outputOf(form, lossScale ? SCALED_LOSS : "loss");
   const rules = new Map(stage.parameters.map((rule) => [rule.path, rule]));
   const learned = form.nodes.filter((node): node is NodeOf<"param"> => {
     return node.op === "param" && node.attrs.kind === "param" && rules.get(node.attrs.path)?.frozenUntil !== "end";
@@ -72,6 +88,23 @@ export function trainingStep(model: Trainable, stage: Stage): TrainingStep | Not
     graph: withUpdates(made.graph, stage, rules, groups),
     groups: groups.map((frozenUntil) => ({ frozenUntil })),
   };
+}
+
+/** What is differentiated instead of the loss. */
+const SCALED_LOSS = "scaled_loss";
+
+function withScaledLoss(graph: Graph): Graph {
+  const builder = new GraphBuilder();
+  const copyOf = builder.copyAll(graph);
+  const { origins } = outputOf(graph, "loss");
+  const about: Where = { layer: "loss", origins };
+  const a = algebraOf(builder, about);
+  const factor = builder.leaf("input", { name: STEP_INPUTS.lossScale }, { shape: [1], dtype: "f32" }, about);
+  const scaled = binary(a, "mul", copyOf(outputOf(graph, "loss")), reshape(a, factor, []));
+  return builder.finish(graph.name, [
+    ...graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) })),
+    { name: SCALED_LOSS, node: scaled },
+  ]).graph;
 }
 
 function outputOf(graph: Graph, name: string): GraphNode {
@@ -164,9 +197,13 @@ function withUpdates(
   const entry = (vector: GraphNode, start: number): GraphNode =>
     reshape(a, a.op("slice", [vector], { axis: 0, start, size: 1 }), []);
 
+  const scaling = graph.inputs.find(({ attrs }) => attrs.name === STEP_INPUTS.lossScale);
+  const back = scaling && binary(a, "div", a.number(1, scaling), reshape(a, copyOf(scaling), []));
+  const unscaled = (gradient: GraphNode, param: GraphNode): GraphNode =>
+    back === undefined ? gradient : binary(algebraOf(builder, param), "mul", gradient, back);
   const learned = graph.outputs.flatMap(({ name, node }) => {
     const param = name.startsWith("gradient.") ? paramAt(graph, name.slice("gradient.".length)) : undefined;
-    return param === undefined ? [] : [{ param, gradient: copyOf(node) }];
+    return param === undefined ? [] : [{ param, gradient: unscaled(copyOf(node), param) }];
   });
   const gradients = learned.map(({ param, gradient }) => {
     if (stage.accumulate === 1) return gradient;
@@ -267,7 +304,7 @@ function withUpdates(
     [loss, norm, gates.finite].map((part) => reshape(a, part, [1])),
     { axis: 0 },
   );
-  const kept = graph.outputs.filter(({ name }) => !/^(loss$|gradient\.|update\.)/.test(name));
+  const kept = graph.outputs.filter(({ name }) => !/^((scaled_)?loss$|gradient\.|update\.)/.test(name));
   return builder.finish(graph.name, [
     ...kept.map(({ name, node }) => ({ name, node: copyOf(node) })),
     { name: STEP_REPORT, node: report },

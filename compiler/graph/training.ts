@@ -1,26 +1,15 @@
 /**
  * The training form of a graph: what differs from inference while parameters are learned.
  *
- * - Batch norm uses the mean and the biased variance of the batch, spelled out in ordinary operators, and moves its
- *   running statistics: `running + momentum · (batch - running)` with the unbiased variance, as in PyTorch. The new
+ * - Batch norm uses the mean and the biased variance of the batch, which become its inputs, and moves its running
+ *   statistics: `running + momentum · (batch - running)` with the unbiased variance, as in PyTorch. The new
  *   statistics are further outputs of the graph, `update.<path of the parameter>`.
  * - Dropout with p = 0 is the identity. Any other gets its counters from a further input of the graph,
  *   `step.counters`: f32[3] with the step (below 2^24) and the low and the high 16 bits of the seed, whole numbers. Where
  *   several dropouts have one path they are numbered, so that each draws a mask of its own.
  * - Detach stays, for the gradient must see it. Nothing folds into weights, for they change.
  */
-import {
-  type Algebra,
-  algebraOf,
-  allButChannels,
-  binary,
-  countAlong,
-  inputOf,
-  mean,
-  perChannel,
-  reciprocalRoot,
-  reshape,
-} from "./algebra.ts";
+import { type Algebra, algebraOf, allButChannels, binary, countAlong, inputOf, mean, reshape } from "./algebra.ts";
 import { GraphBuilder } from "./builder.ts";
 import type { Graph, GraphNode, NodeOf } from "./graph.ts";
 import { moves, neutralOperand, spellOutBatchNorm as spellOutFrozenNorm, spellOutLayerNorm } from "./inference.ts";
@@ -56,18 +45,17 @@ const withoutEmptyDropout: Rule = {
 type IsFrozen = (norm: NodeOf<"batch_norm">) => boolean;
 
 /** Frozen norms stay for the rule behind this one. */
-const spellOutBatchNorm = (isFrozen: IsFrozen): Rule => ({
-  name: "spell-out-batch-norm-of-the-batch",
-  doc: "batch norm is (x - mean) · 1/√(var + eps) · weight + bias with the batch's own mean and biased variance",
+const normaliseByBatch = (isFrozen: IsFrozen): Rule => ({
+  name: "normalise-by-batch",
+  doc: "batch norm takes the batch's own mean and biased variance",
   ops: ["batch_norm"],
   apply: (node, site) => {
-    if (node.op !== "batch_norm" || isFrozen(node)) return undefined;
+    if (node.op !== "batch_norm" || node.attrs.ofBatch === true || isFrozen(node)) return undefined;
     const a = algebraAt(site);
-    const x = inputOf(node, 0);
-    const { centred, variance } = moments(a, x);
-    const normal = binary(a, "mul", centred, reciprocalRoot(a, variance, node.attrs.eps));
-    const weighted = binary(a, "mul", normal, perChannel(a, inputOf(node, 1), x));
-    return binary(a, "add", weighted, perChannel(a, inputOf(node, 2), x));
+    const [x, weight, bias] = [inputOf(node, 0), inputOf(node, 1), inputOf(node, 2)];
+    const { average, variance } = moments(a, x);
+    const statistics = [average, variance].map((value) => reshape(a, value, weight.shape));
+    return site.add("batch_norm", [x, weight, bias, ...statistics], { ...node.attrs, ofBatch: true });
   },
 });
 
@@ -76,7 +64,7 @@ const trainingRules = (isFrozen: IsFrozen): readonly Rule[] => [
   withoutEmptyDropout,
   neutralOperand,
   moves,
-  spellOutBatchNorm(isFrozen),
+  normaliseByBatch(isFrozen),
   spellOutFrozenNorm,
   spellOutLayerNorm,
 ];

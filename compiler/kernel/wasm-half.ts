@@ -24,8 +24,11 @@ const shift = (name: "i32x4.shl" | "i32x4.shr_u", value: Code, by: number): Code
 /** Bits of an f32. */
 const INFINITY = 0x7f800000;
 const MAGNITUDE = 0x7fffffff;
-/** 2¹¹², which takes an f32 with the exponent field of a half to its value. */
-const REBIAS = 0x77800000;
+/** The exponent field of an f32 is that of a half plus 112. */
+const REBIAS = 112 << 23;
+/** The last half that is finite, and the least that is normal, with the exponent field of a half in that of an f32. */
+const LAST_FINITE = 0x0f7fffff;
+const FIRST_NORMAL = 0x00800000;
 /** 65536: the least power of two beyond every half. */
 const BEYOND = 0x47800000;
 /** 2⁻¹⁴: the least normal half. */
@@ -41,17 +44,19 @@ export function halfFunction(fn: HalfFn): WasmFunction {
 }
 
 function widen(): WasmFunction {
-  const [half, magnitude] = [0, 1];
+  const [half, magnitude, rebased] = [0, 1, 2];
+  // An exponent of all ones stays one of all ones.
+  const again = op("v128.and", op("i32x4.gt_s", get(magnitude), words(LAST_FINITE)), words(REBIAS));
+  // 2⁻¹⁴ + the subnormal, minus 2⁻¹⁴: multiplying instead would meet subnormal f32, which processors are slow at.
+  const subnormal = op("f32x4.sub", op("i32x4.add", get(rebased), words(1 << 23)), words(LEAST_NORMAL));
   return {
     parameters: ["v128"],
     results: ["v128"],
-    locals: ["v128"],
+    locals: ["v128", "v128"],
     code: [
       ...set(magnitude, shift("i32x4.shl", op("v128.and", get(half), words(0x7fff)), 13)),
-      ...op("f32x4.mul", get(magnitude), words(REBIAS)),
-      // An exponent of all ones stays one of all ones.
-      ...op("v128.and", op("i32x4.gt_s", get(magnitude), words(0x0f7fffff)), words(INFINITY)),
-      ...plain("v128.or"),
+      ...set(rebased, op("i32x4.add", op("i32x4.add", get(magnitude), words(REBIAS)), again)),
+      ...op("v128.bitselect", subnormal, get(rebased), op("i32x4.gt_s", words(FIRST_NORMAL), get(magnitude))),
       ...shift("i32x4.shl", op("v128.and", get(half), words(0x8000)), 16),
       ...plain("v128.or"),
     ],

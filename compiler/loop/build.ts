@@ -126,7 +126,8 @@ export function addLoad(loads: Load[], load: Load): number {
   return at >= 0 ? at : loads.push(load) - 1;
 }
 
-function loadKey(load: Load): string {
+/** Equal for loads of equal elements. */
+export function loadKey(load: Load): string {
   const guards = load.guards.map((guard) => `${key(guard.index)}<${guard.size}`);
   const otherwise = guards.length > 0 ? load.otherwise : "";
   return `${load.buffer}[${load.index.map(key).join()}]${guards.join("&")}:${otherwise}`;

@@ -13,6 +13,8 @@ import type { Affine, Buffer, Kernel } from "./loops.ts";
 export interface Context {
   readonly buffers: readonly Buffer[];
   readonly value: (node: GraphNode) => Value;
+  /** The value of an image that a product reads through windows: channels last, if the target wants that of inputs too. */
+  readonly image: (node: GraphNode) => Value;
   /** Makes a buffer for a result of `from`: a constant if all of them are, else an activation. */
   readonly allocate: (what: {
     readonly name: string;

@@ -11,7 +11,7 @@ import { DRAW_COST } from "../random.ts";
 import type { Leaves, Scalar } from "../scalar.ts";
 import { BINARY, evaluateScalar, rewriteScalars, UNARY, visitScalar } from "../scalar.ts";
 import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
-import { axis, constant, equal, floorDiv, isLinear, mod, substitute } from "./affine.ts";
+import { axis, constant, equal, floorDiv, isLinear, mod, strideOf, substitute } from "./affine.ts";
 import { addLoad, affineScalar, canonical, redraw, withScalars } from "./build.ts";
 import { classify } from "./contraction.ts";
 import { KernelList } from "./kernel-list.ts";
@@ -37,6 +37,12 @@ export interface FuseOptions {
 
 /** A producer recomputed for every read may cost this much, in multiply-adds and loads (see `costOf`). */
 const CHEAP = 4;
+
+/** Elements of a run that is worth keeping together. */
+const LONG_RUN = 8;
+
+/** A map is small beside a reduction that has so many times its points. */
+const SMALL = 8;
 
 /** Why a fusion is refused. */
 type Refusal = string;
@@ -74,8 +80,13 @@ function fuseStores(progress: Progress, buffers: readonly Buffer[], options: Fus
   const pending: Kernel[] = list.inOrder().reverse();
   for (let consumer = pending.pop(); consumer !== undefined; consumer = pending.pop()) {
     if (consumer.reduce !== undefined) continue;
-    for (const producer of producersOf(consumer, list, buffers).reverse()) {
-      const result = intoStores(producer, consumer, list, buffers, options);
+    const producers = producersOf(consumer, list, buffers).reverse();
+    const reductions = producers.filter((producer) => isReduction(producer, buffers) && isSmall(consumer, producer));
+    for (const producer of producers) {
+      const result =
+        reductions.length > 1 && reductions.includes(producer)
+          ? "it follows several reductions"
+          : intoStores(producer, consumer, list, buffers, options);
       const names = { kernel: producer.name, other: consumer.name };
       if (typeof result === "string") {
         progress.refused.push({ ...names, fused: false, reason: result });
@@ -88,6 +99,35 @@ function fuseStores(progress: Progress, buffers: readonly Buffer[], options: Fus
       break;
     }
   }
+}
+
+/**
+ * Small maps of finished reductions, such as the factors of a batch norm's gradient, become further results of the kernel
+ * that reduces, also where the reduction has other readers. Each is one kernel less; a large map is left to the rules of
+ * `fuse`, which know what recomputing costs. It runs when reductions have been joined, for a map of two of them can
+ * follow both only then.
+ */
+export function followReductions(
+  kernels: readonly Kernel[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): { readonly kernels: readonly Kernel[]; readonly decisions: readonly Decision[] } {
+  const list = new KernelList(kernels);
+  const decisions: Decision[] = [];
+  for (const consumer of kernels) {
+    if (consumer.reduce !== undefined || !list.has(consumer)) continue;
+    // Behind its last producer everything it reads is there.
+    const producer = producersOf(consumer, list, buffers).at(-1);
+    if (producer === undefined || !isReduction(producer, buffers) || !isSmall(consumer, producer)) continue;
+    // State is replaced when everything else has read it.
+    if (consumer.stores.some((store) => isState(buffers, store.buffer))) continue;
+    const result = intoStores(producer, consumer, list, buffers, { ...options, beside: true });
+    if (typeof result === "string") continue;
+    decisions.push({ kernel: producer.name, other: consumer.name, fused: true, reason: "beside its stores" });
+    list.remove(consumer);
+    list.replace(producer, result);
+  }
+  return { kernels: list.inOrder(), decisions };
 }
 
 /** One pass over the producers. */
@@ -122,6 +162,15 @@ function readersOf(producer: Kernel, list: KernelList, buffers: readonly Buffer[
   return list.sorted(written.flatMap((id) => list.readers(id)));
 }
 
+/** Whether a kernel reduces and is no product. */
+function isReduction(kernel: Kernel, buffers: readonly Buffer[]): boolean {
+  return kernel.reduce !== undefined && classify(kernel, buffers) === undefined;
+}
+
+function isSmall(map: Kernel, reduction: Kernel): boolean {
+  return product(axisSizes(map)) * SMALL <= product(axisSizes(reduction));
+}
+
 function isState(buffers: readonly Buffer[], id: number): boolean {
   return bufferAt(buffers, id).role === "state";
 }
@@ -148,16 +197,19 @@ function intoStores(
   consumer: Kernel,
   list: KernelList,
   buffers: readonly Buffer[],
-  options: FuseOptions,
+  options: FuseOptions & { readonly beside?: boolean },
 ): Kernel | Refusal {
   const shared = new Set(
     producer.stores.map((store) => store.buffer).filter((id) => consumer.loads.some((load) => load.buffer === id)),
   );
-  const refusal = sharedRefusal(shared, producer, [consumer], list, buffers, options);
+  const beside = options.beside === true;
+  const refusal = beside
+    ? besideRefusal(shared, producer, list, buffers)
+    : sharedRefusal(shared, producer, [consumer], list, buffers, options);
   if (refusal !== undefined) return refusal;
-  const others = producer.stores.filter((store) => !shared.has(store.buffer));
+  const others = beside ? producer.stores : producer.stores.filter((store) => !shared.has(store.buffer));
   const isEarlier = (kernel: Kernel): boolean => list.isBetween(kernel, producer, consumer);
-  if (others.some((store) => list.readers(store.buffer).some(isEarlier))) {
+  if (!beside && others.some((store) => list.readers(store.buffer).some(isEarlier))) {
     return "another result of the producer is needed earlier";
   }
 
@@ -324,7 +376,30 @@ function inlineProducer(
     layers: [...new Set([...producer.layers, ...reader.layers])],
   };
   if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
+  if (classify(reader, buffers) !== undefined && isTurned(producer, reader, fused, buffers)) {
+    return "the product would read across memory";
+  }
   return accept(fused, reader, buffers, options);
+}
+
+/** Whether `reader` reads a long run of the producer's result, and `fused` reads what the producer reads across it. */
+function isTurned(producer: Kernel, reader: Kernel, fused: Kernel, buffers: readonly Buffer[]): boolean {
+  const written = new Set(producer.stores.map((store) => store.buffer));
+  const source = new Set(producer.loads.map((load) => load.buffer));
+  return reader.loads.some((load) => {
+    const run = written.has(load.buffer) ? runOf(offsetOf(reader, buffers, load)) : undefined;
+    if (run === undefined || (reader.axes[run]?.size ?? 1) < LONG_RUN) return false;
+    return fused.loads.some((other) => {
+      const stride = source.has(other.buffer) ? strideOf(offsetOf(fused, buffers, other), run) : 0;
+      return stride === undefined || stride > 1;
+    });
+  });
+}
+
+/** The axis along which an address moves by one element. */
+function runOf(address: Affine): number | undefined {
+  const unit = address.terms.find((term) => term.coefficient === 1);
+  return unit?.atom.kind === "axis" ? unit.atom.axis : undefined;
 }
 
 /**
@@ -389,6 +464,22 @@ function sharedRefusal(
   return undefined;
 }
 
+/** Why a map of a producer's results cannot be computed beside them, if it cannot. */
+function besideRefusal(
+  shared: ReadonlySet<number>,
+  producer: Kernel,
+  list: KernelList,
+  buffers: readonly Buffer[],
+): Refusal | undefined {
+  for (const id of shared) {
+    const { role, dtype } = bufferAt(buffers, id);
+    if (role === "state") return "it is state";
+    if (elementBytes(dtype) < 4) return `storing rounds it to ${dtype}`;
+    if (list.writers(id).some((kernel) => kernel !== producer)) return "several kernels write it";
+  }
+  return undefined;
+}
+
 /** The fused kernel in canonical form, unless it breaks a rule. */
 function accept(fused: Kernel, base: Kernel, buffers: readonly Buffer[], options: FuseOptions): Kernel | Refusal {
   const bound = boundBuffers(fused);
@@ -410,8 +501,7 @@ function accept(fused: Kernel, base: Kernel, buffers: readonly Buffer[], options
 function lastStride(kernel: Kernel, buffers: readonly Buffer[]): number | undefined {
   const [store] = kernel.stores;
   if (store === undefined) return undefined;
-  const unit = offsetOf(kernel, buffers, store).terms.find((term) => term.coefficient === 1);
-  return unit?.atom.kind === "axis" ? unit.atom.axis : undefined;
+  return runOf(offsetOf(kernel, buffers, store));
 }
 
 function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly number[]): Load {

@@ -86,8 +86,11 @@ export interface Load {
 
 // ------------------------------------------------------------------------------------------------------------- scalars
 
-/** Reducers (table in reducers.ts). `softmax` keeps (m, s): running maximum and sum of exp(x - m). */
-export type ReducerName = "sum" | "max" | "min" | "softmax" | "argmax";
+/**
+ * Reducers (table in reducers.ts). `softmax` keeps (m, s): running maximum and sum of exp(x - m); `sum2` to `sum4` are
+ * sums of several values at once.
+ */
+export type ReducerName = "sum" | "sum2" | "sum3" | "sum4" | "max" | "min" | "softmax" | "argmax";
 
 // ------------------------------------------------------------------------------------------------------------- kernels
 

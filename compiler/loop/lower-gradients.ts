@@ -23,6 +23,14 @@ const SUM: Scalar = { kind: "state", index: 0 };
 
 type Pair = readonly [number, number];
 
+/**
+ * Windows that lie side by side, as most pools have them, need no phases: each element is under one window, and one
+ * kernel over windows and their taps writes the whole image.
+ */
+function isTiled({ size, k, stride, pad }: WindowAxis, outputs: number): boolean {
+  return stride === k && pad === 0 && size === outputs * stride;
+}
+
 /** The elements i = start + stride·q of one axis, and the taps and outputs that they gather from. */
 interface Phase {
   readonly start: number;
@@ -98,6 +106,8 @@ function gather(
     /** Height and width of the outputs. */
     readonly outputs: Pair;
     readonly groups?: number;
+    /** Whether an element takes one term from each window that covers it, in one channel: pools. */
+    readonly tiles?: boolean;
     readonly countMacs?: boolean;
   },
   term: (at: Gather) => Term,
@@ -109,8 +119,24 @@ function gather(
   const channels = entry(shape, 1) / groups;
   const from = node.inputs.map(context.value);
   const out = context.allocate({ name, shape, dtype: node.dtype, from, like: "channels-last" });
-  const phases = (d: 0 | 1): readonly Phase[] =>
-    phasesOf({ size: entry(shape, d + 2), k: k[d], stride: stride[d], pad: pad[d], dilation: dilation[d] });
+  const windows = ([0, 1] as const).map((d): WindowAxis => {
+    return { size: entry(shape, d + 2), k: k[d], stride: stride[d], pad: pad[d], dilation: dilation[d] };
+  });
+  if (what.tiles === true && windows.every((axis, d) => isTiled(axis, entry(what.outputs, d)))) {
+    const builder = kernelBuilder(context.buffers);
+    const n = builder.axis("n", entry(shape, 0));
+    const h = builder.axis("h", what.outputs[0]);
+    const jh = builder.axis("kh", k[0]);
+    const w = builder.axis("w", what.outputs[1]);
+    const jw = builder.axis("kw", k[1]);
+    const channel = builder.axis("c", channels);
+    const at = { builder, n, group: constant(0), inner: channel, channel, guards: [] };
+    const { value } = term({ ...at, tap: [jh, jw], output: [h, w] });
+    builder.store(out, [n, channel, add(scale(h, stride[0]), jh), add(scale(w, stride[1]), jw)], value);
+    context.emit(builder.finish({ name, layers: layersOf(node) }));
+    return viewOf(out);
+  }
+  const phases = (d: 0 | 1): readonly Phase[] => phasesOf(entry(windows, d));
   const pairs = phases(0).flatMap((row) => phases(1).map((column) => [row, column] as const));
   for (const [row, column] of pairs) {
     const builder = kernelBuilder(context.buffers);
@@ -230,7 +256,7 @@ export const lowerConv2dWeightGrad: Lowering<"conv2d_weight_grad"> = (node, cont
 export const lowerMaxPool2dGrad: Lowering<"max_pool2d_grad"> = (node, context) => {
   const [places, dy] = [bufferedView(operand(node, 0), context), bufferedView(operand(node, 1), context)];
   const { k } = node.attrs;
-  const what = { label: "max_pool_grad", k, windows: node.attrs, outputs: plane(operand(node, 1)) };
+  const what = { label: "max_pool_grad", k, windows: node.attrs, outputs: plane(operand(node, 1)), tiles: true };
   return gather(node, context, what, ({ builder, n, channel, tap, output, guards }) => {
     const at = [n, channel, ...output];
     const own = affineScalar(add(scale(tap[0], k[1]), tap[1]));
@@ -244,7 +270,7 @@ export const lowerAvgPool2dGrad: Lowering<"avg_pool2d_grad"> = (node, context) =
   const dy = bufferedView(operand(node, 0), context);
   const { k, stride, pad, countPad, size } = node.attrs;
   const whole = countPad || (pad[0] === 0 && pad[1] === 0);
-  const what = { label: "avg_pool_grad", k, windows: node.attrs, outputs: plane(operand(node, 0)) };
+  const what = { label: "avg_pool_grad", k, windows: node.attrs, outputs: plane(operand(node, 0)), tiles: true };
   return gather(node, context, what, ({ builder, n, channel, output, guards }) => {
     const value = builder.load(dy, [n, channel, ...output], guards, 0);
     if (whole) return { value: binary("mul", value, num(1 / (k[0] * k[1]))), terms: 1 };

@@ -55,7 +55,7 @@ export const lowerConv2d: Lowering<"conv2d"> = (node, context) => {
     { index: row, size: height },
     { index: column, size: width },
   ];
-  const left = b.load(context.value(x), [n, add(scale(g, channels), c), row, column], guards, 0);
+  const left = b.load(context.image(x), [n, add(scale(g, channels), c), row, column], guards, 0);
   const right = b.load(context.value(w), [channel, c, kh, kw]);
   return finishProduct(node, context, b, {
     name: nameOf(node, ""),

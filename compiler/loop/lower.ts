@@ -10,13 +10,15 @@ import type { Graph, GraphNode, OpName } from "../graph/graph.ts";
 import { OPS } from "../graph/ops.ts";
 import { bufferAt } from "./access.ts";
 import { axis, equal } from "./affine.ts";
-import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View } from "./build.ts";
+import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View, viewOf } from "./build.ts";
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
-import { type Decision, fuse } from "./fuse.ts";
+import { type Decision, followReductions, fuse } from "./fuse.ts";
+import { joinReductions } from "./join.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packWeights } from "./pack.ts";
+import { sumInParts } from "./partial.ts";
 import { splitRows } from "./split.ts";
 import { planUpdates, type Update, updateKernel, updatesOf } from "./update.ts";
 
@@ -31,6 +33,15 @@ export interface LowerOptions {
    * caller: its buffer is `state`.
    */
   readonly inPlace?: boolean;
+  /** Nodes whose results are stored as halves where they are stored at all (graph/precision.ts). */
+  readonly halves?: ReadonlySet<GraphNode>;
+  /**
+   * Inputs of many channels, which the caller writes plane by plane, are copied channels-last for convolutions: a CPU
+   * reads runs of memory.
+   */
+  readonly copyPlanes?: boolean;
+  /** Long sums with few results in parts, for threads to share. */
+  readonly sumInParts?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
   readonly maxBindings?: number;
 }
@@ -45,19 +56,45 @@ export function lowerAndExplain(
   graph: Graph,
   options: LowerOptions,
 ): { readonly loops: Loops; readonly decisions: readonly Decision[] } {
-  const { maxBufferBytes, panelWidth, maxBindings = 8 } = options;
-  const plain = draftOf(graph, options.inPlace === true ? updatesOf(graph) : []);
-  const run = options.fuse ? fuse(plain.run, plain.buffers, { maxBindings, keep: new Set() }) : nothingFused(plain.run);
-  const split = splitRows({ ...plain, run: run.kernels }, maxBufferBytes);
+  const { maxBufferBytes, panelWidth, maxBindings = 8, halves = new Set() } = options;
+  const updates = options.inPlace === true ? updatesOf(graph) : [];
+  const { draft: plain, results } = draftOf(graph, updates, options.copyPlanes === true);
+  const run = options.fuse ? fuseRun(plain, maxBindings) : nothingFused(plain.run);
+  const stored = inHalves(
+    plain.buffers,
+    [...halves].flatMap((node) => results.get(node) ?? []),
+  );
+  const split = splitRows({ ...plain, buffers: stored, run: run.kernels }, maxBufferBytes);
   const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
+  const parted = options.sumInParts === true ? sumInParts(packed) : packed;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);
   const merged = (kernels: readonly Kernel[]): readonly Kernel[] =>
-    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, packed.buffers)) : kernels;
+    options.fuse ? kernels.map((kernel) => mergeAxes(kernel, parted.buffers)) : kernels;
   return {
-    loops: finish({ ...packed, load: merged(load.kernels), run: merged(packed.run) }),
+    loops: finish({ ...parted, load: merged(load.kernels), run: merged(parted.run) }),
     decisions: [...run.decisions, ...load.decisions],
   };
+}
+
+/** Once reductions are joined, what works on their results may follow them. */
+function fuseRun(plain: Draft, maxBindings: number): ReturnType<typeof fuse> {
+  const options = { maxBindings, keep: new Set<number>() };
+  const fused = fuse(plain.run, plain.buffers, options);
+  const joined = joinReductions(fused.kernels, plain.buffers, maxBindings);
+  const followed = followReductions(joined.kernels, plain.buffers, options);
+  return { kernels: followed.kernels, decisions: [...fused.decisions, ...joined.decisions, ...followed.decisions] };
+}
+
+/**
+ * The buffers with those of `ids` that live within one run in half precision. This comes behind fusion: what is not
+ * stored is not rounded.
+ */
+function inHalves(buffers: readonly Buffer[], ids: readonly number[]): readonly Buffer[] {
+  const half = new Set(ids);
+  return buffers.map((buffer) =>
+    half.has(buffer.id) && buffer.role === "activation" ? { ...buffer, dtype: "f16" } : buffer,
+  );
 }
 
 function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[]; decisions: readonly Decision[] } {
@@ -66,7 +103,15 @@ function nothingFused(kernels: readonly Kernel[]): { kernels: readonly Kernel[];
 
 // ---------------------------------------------------------------------------------------------------------------- nodes
 
-function draftOf(graph: Graph, updates: readonly Update[]): Draft {
+/** Channels from which on copying an input is worth its trip through memory. */
+const LEAST_CHANNELS = 8;
+
+/** The kernels of all nodes, none fused; and for nodes that have a buffer of their own, which. */
+function draftOf(
+  graph: Graph,
+  updates: readonly Update[],
+  copyPlanes: boolean,
+): { readonly draft: Draft; readonly results: ReadonlyMap<GraphNode, number> } {
   const buffers: Buffer[] = [];
   const load: Kernel[] = [];
   const run: Kernel[] = [];
@@ -83,8 +128,14 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
     const { role } = bufferAt(buffers, id);
     return role === "param" || role === "constant";
   };
+  const images = new Map<GraphNode, Value>();
   const context: Context = {
     buffers,
+    image: (node) => {
+      const value = images.get(node) ?? (copyPlanes ? channelsLast(node, context) : context.value(node));
+      images.set(node, value);
+      return value;
+    },
     value: (node) => {
       const value = values.get(node);
       if (value === undefined) throw new Error(`internal: node ${node.id} (${node.op}) has not been lowered`);
@@ -115,7 +166,14 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
       (fixed ? load : run).push(kernel);
     },
   };
-  for (const node of graph.nodes) if (!plan.inside.has(node)) values.set(node, lowerNode(node, context));
+  const results = new Map<GraphNode, number>();
+  for (const node of graph.nodes) {
+    if (plan.inside.has(node)) continue;
+    const before = buffers.length;
+    const value = lowerNode(node, context);
+    values.set(node, value);
+    if (value.kind === "view" && value.buffer >= before) results.set(node, value.buffer);
+  }
 
   const replaced = new Set(updates.map(({ output }) => output));
   const outputs = graph.outputs.flatMap(({ name, node }) =>
@@ -127,7 +185,22 @@ function draftOf(graph: Graph, updates: readonly Update[]): Draft {
     if (value.kind !== "view") throw new Error(`internal: input ${node.attrs.name} is no buffer`);
     return { name: node.attrs.name, buffer: value.buffer };
   });
-  return { name: graph.name, buffers, load, run, inputs, outputs };
+  return { draft: { name: graph.name, buffers, load, run, inputs, outputs }, results };
+}
+
+/** The value, copied if it is an input whose channels lie far apart. */
+function channelsLast(node: GraphNode, context: Context): Value {
+  const value = context.value(node);
+  const shape = knownShape(node);
+  if (value.kind !== "view" || shape.length !== 4 || entry(shape, 1) < LEAST_CHANNELS) return value;
+  const { role, name, dtype } = bufferAt(context.buffers, value.buffer);
+  if (role !== "input") return value;
+  const copy = context.allocate({ name: `${name}.channels_last`, shape, dtype, from: [value], like: "channels-last" });
+  const builder = kernelBuilder(context.buffers);
+  const index = shape.map((size, d) => builder.axis(entry(axisNames(4), d), size));
+  builder.store(copy, index, builder.load(value, index));
+  context.emit(builder.finish({ name: copy.name, layers: [] }));
+  return viewOf(copy);
 }
 
 /** The compiler cannot see that the row chosen by `node.op` takes `node`; the table's type is what ensures it. */

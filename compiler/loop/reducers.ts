@@ -31,6 +31,19 @@ function simple(doc: string, init: number, fn: "add" | "max" | "min"): Reducer {
   return { doc, operands: 1, init: [init], step: next, merge: next };
 }
 
+/** Several sums at once. */
+function sums(count: number): Reducer {
+  const all = Array.from({ length: count }, (_, i) => i);
+  const next = all.map((i) => binary("add", state(i), operand(i)));
+  return {
+    doc: `${count} sums of values of their own`,
+    operands: count,
+    init: all.map(() => 0),
+    step: next,
+    merge: next,
+  };
+}
+
 /**
  * The pair (m, s) for softmax: s·e^m = Σ e^x (Milakov and Gimelshein 2018, algorithm 3). Two states merge the same way as
  * a state and a point, a point x being the state (x, 1). The side with the greater maximum keeps its sum as it is, so
@@ -53,6 +66,9 @@ function joinArgmax(value: Scalar, index: Scalar): readonly Scalar[] {
 
 export const REDUCERS: { readonly [K in ReducerName]: Reducer } = {
   sum: simple("Σ x", 0, "add"),
+  sum2: sums(2),
+  sum3: sums(3),
+  sum4: sums(4),
   max: simple("greatest x", LOWEST, "max"),
   min: simple("least x", -LOWEST, "min"),
   softmax: {

@@ -32,6 +32,7 @@ import { type LoadedCheckpoint, loadCheckpoint } from "../train/checkpoint.ts";
 import { type EvaluationJob, loadValues, type OutputKind, outputKindOf, probabilitiesOf } from "../train/evaluate.ts";
 import type { Predictions } from "../train/predictions.ts";
 import type { ClipPrediction } from "../train/records.ts";
+
 import { SourceError, type Values } from "../train/trainer.ts";
 import { type EvaluatedRun, type EvaluatedSide, evaluatedName } from "./evaluation.ts";
 import { writeWhole } from "./write-file.ts";
@@ -261,7 +262,7 @@ function pooled(row: Float32Array, height: number, width: number, block: number)
 }
 
 /** Clips of a run's predictions as clips of its folder. */
-export function clipsToShow(
+function clipsToShow(
   chosen: readonly ClipPrediction[],
   folder: string,
   records: readonly ClipRecord[],
@@ -312,7 +313,8 @@ export async function attendRun(
       },
       note,
     );
-    if (record !== undefined) writeWhole(join(run.path, ATTENTION_FILE), encodeAttention(record));
+    if (record !== undefined && record.clips.length > 0)
+      writeWhole(join(run.path, ATTENTION_FILE), encodeAttention(record));
     return record;
   } finally {
     await checkpoint.close();

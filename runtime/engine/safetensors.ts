@@ -7,6 +7,7 @@
  * `{ error }` that says what is wrong with it: weights come from strangers. The writer gives pieces in order, for the
  * caller to put under a temporary name and rename.
  */
+import { fromHalves } from "./half.ts";
 
 /** Reads `length` bytes from `offset` on. Fewer bytes than asked for mean that the file ends there. */
 export type ReadBytes = (offset: number, length: number) => Promise<Uint8Array>;
@@ -122,24 +123,6 @@ export async function openSafetensors(read: ReadBytes, fileSize: number): Promis
 
 // ------------------------------------------------------------------------------------------------------------- numbers
 
-/** IEEE binary16 to a number: sign, five bits of exponent, ten of fraction. */
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** All 65536 halves, made when first asked for: a table is a hundred times as fast as the arithmetic. */
-let halves: Float32Array | undefined;
-
-function halfTable(): Float32Array {
-  halves ??= Float32Array.from({ length: 65536 }, (_, bits) => halfToNumber(bits));
-  return halves;
-}
-
 /** The same bytes at an offset that a typed array allows; a copy only where needed. */
 function aligned(bytes: Uint8Array, elementBytes: number): Uint8Array {
   return bytes.byteOffset % elementBytes === 0 ? bytes : bytes.slice();
@@ -154,11 +137,7 @@ function toFloat32(bytes: Uint8Array, dtype: string): Float32Array | undefined {
     }
     case "F16": {
       const at = aligned(bytes, 2);
-      const table = halfTable();
-      return Float32Array.from(
-        new Uint16Array(at.buffer, at.byteOffset, at.byteLength / 2),
-        (bits) => table[bits] ?? 0,
-      );
+      return fromHalves(new Uint16Array(at.buffer, at.byteOffset, at.byteLength / 2));
     }
     case "BF16": {
       // The upper half of an f32.

@@ -83,9 +83,9 @@ export function scratchOf(program: Program): ReadonlySet<number> {
     ...program.load.flatMap((item) =>
       item.kind === "upload"
         ? [item.upload.allocation]
-        : item.step.writes.map((position) => item.step.bindings[position] ?? -1),
+        : item.step.writes.map(({ binding }) => item.step.bindings[binding] ?? -1),
     ),
   ]);
-  const written = program.run.flatMap(({ bindings, writes }) => writes.map((position) => bindings[position] ?? -1));
+  const written = program.run.flatMap(({ bindings, writes }) => writes.map(({ binding }) => bindings[binding] ?? -1));
   return new Set(written.filter((allocation) => !kept.has(allocation)));
 }

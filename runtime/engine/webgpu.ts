@@ -6,6 +6,7 @@
  * more, so that a program that runs here runs on every device of that record.
  */
 import type { Allocation, Program, ProgramInput, ProgramOutput, Step } from "../../compiler/program.ts";
+import { fromHalves } from "./half.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
 import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 
@@ -31,6 +32,12 @@ function checkLimits(program: Program, adapter: GPUAdapter): void {
     throw new EngineError({
       kind: "usage",
       what: `this program was compiled for ${program.target.kind}, not for WebGPU`,
+    });
+  }
+  if (program.target.f16 && !adapter.features.has("shader-f16")) {
+    throw new EngineError({
+      kind: "no-device",
+      what: "this program was compiled for a device with half precision (`shader-f16`), which this adapter has not; compile it for this device, in f32",
     });
   }
   for (const [name, need] of Object.entries(program.target.limits)) {
@@ -240,9 +247,9 @@ class WebGPURunner implements Runner {
       const prepared = this.#run[i];
       if (prepared !== undefined) this.#submit([prepared]);
       const written: Float32Array[] = [];
-      for (const at of step.writes) {
-        const allocation = step.bindings[at] ?? -1;
-        written.push(await this.#copy(allocation, Math.floor((this.program.allocations[allocation]?.bytes ?? 0) / 4)));
+      for (const { binding, elements, half } of step.writes) {
+        const values = await this.#copy(step.bindings[binding] ?? -1, half ? Math.ceil(elements / 2) : elements);
+        written.push(half ? fromHalves(new Uint16Array(values.buffer, 0, elements)) : values);
       }
       if (!look(step.layers, written)) return;
     }

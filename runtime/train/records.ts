@@ -9,6 +9,7 @@
  *     events.out.tfevents… the same scalars for TensorBoard
  *     checkpoints/         see checkpoint.ts
  *     predictions/         validation.jsonl and test.jsonl: one `ClipPrediction` a line, after a header
+ *     attention/           attention.json: where the streams look at each other on a few clips
  *     report.html, figures/*.svg    made by `netc report`
  *
  * All of it is plain data without absolute paths.

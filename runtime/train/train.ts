@@ -31,6 +31,7 @@ import {
 } from "./evaluate.ts";
 import { RunError } from "./fault.ts";
 import type { Interruption } from "./interruption.ts";
+import { lossScaleCounters, lossScaleOf } from "./loss-scale.ts";
 import type { Progress } from "./progress.ts";
 import type { EpochLine, MetricLine } from "./records.ts";
 import type { RunFolder } from "./run-folder.ts";
@@ -244,7 +245,7 @@ class Training {
       name.startsWith("updates") ? [value] : [],
     );
     const options = { model, recipe, stage: at.stage, target, open, values, seed, byClass: this.#byClass };
-    const trainer = await Trainer.open(options, updates);
+    const trainer = await Trainer.open(options, { updates, lossScale: lossScaleOf(going?.record.counters ?? {}) });
     this.#trainer = trainer;
     if (going === undefined) {
       at.plateau = PLATEAU_START;
@@ -311,7 +312,7 @@ class Training {
             stage.rate * rateAt(stage.schedule, at.epoch + at.batch / updates, stage.epochs, at.plateau, 1 / updates);
           const result = await trainer.step(batches, { step: at.step, epoch: at.epoch, rate });
           if (result === undefined) break;
-          if (!result.finite) throw await this.#notFinite(trainer, result.loss);
+          if (!result.finite && !result.skipped) throw await this.#notFinite(trainer, result.loss);
           at.step += 1;
           at.batch += 1;
           at.lossSum += result.loss;
@@ -487,7 +488,13 @@ class Training {
         stage: at.stage,
         epoch: at.epoch,
         batch: at.batch,
-        counters: { ...updates, lossSum: at.lossSum, right: at.right, samples: at.samples },
+        counters: {
+          ...updates,
+          ...lossScaleCounters(trainer?.lossScale),
+          lossSum: at.lossSum,
+          right: at.right,
+          samples: at.samples,
+        },
         plateau: at.plateau,
         stop: at.stop,
         best: at.best,

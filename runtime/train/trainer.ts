@@ -14,6 +14,7 @@ import type { Recipe, Stage } from "../../compiler/recipe/recipe.ts";
 import type { Diagnostic } from "../../grammar/diagnostic.ts";
 import type { Batch } from "../data/loader/batches.ts";
 import type { Runner } from "../engine/runner.ts";
+import { firstLossScale, type LossScale, nextLossScale } from "./loss-scale.ts";
 import { classWeightsOf, countRight, mixRandom, mixUp, targetsOf } from "./targets.ts";
 
 /** Values by path: of the model's parameters, and of state where there is any. Undefined: it has none for this path. */
@@ -45,6 +46,13 @@ export class SourceError extends Error {
   }
 }
 
+/** What a stage that goes on has besides its tensors. */
+interface StageProgress {
+  /** Updates of each group so far. */
+  readonly updates?: readonly number[];
+  readonly lossScale?: LossScale | undefined;
+}
+
 /** What an update was. */
 export interface StepResult {
   /** Mean over the batches that it is made of. */
@@ -53,6 +61,8 @@ export interface StepResult {
   readonly norm: number;
   /** False if loss or gradients were not finite: then nothing has changed. */
   readonly finite: boolean;
+  /** Only the loss scale was too large, in mixed precision: the next update is made with a smaller one. */
+  readonly skipped: boolean;
   /** Right answers, and samples. */
   readonly right: number;
   readonly samples: number;
@@ -79,6 +89,8 @@ export class Trainer {
   readonly #groups: readonly RateGroup[];
   /** Updates of each group, for Adam's corrections. */
   readonly #updates: number[];
+  /** In mixed precision. */
+  #lossScale: LossScale | undefined;
   readonly #output: string;
   readonly #outputs: number;
 
@@ -87,7 +99,7 @@ export class Trainer {
     stage: Stage,
     runner: Runner,
     groups: readonly RateGroup[],
-    updates: readonly number[],
+    { updates = [], lossScale }: StageProgress,
   ) {
     this.#options = options;
     this.stage = stage;
@@ -95,6 +107,7 @@ export class Trainer {
     this.program = runner.program;
     this.#groups = groups;
     this.#updates = groups.map((_, group) => updates[group] ?? 0);
+    this.#lossScale = lossScale ?? firstLossScale(options.recipe.precision);
     this.changing = new Map(runner.program.state.map(({ path, shape }) => [path, shape]));
     const output = runner.program.outputs.find(({ name }) => name !== STEP_REPORT);
     if (output === undefined) throw new Error("internal: a step without the model's output");
@@ -105,14 +118,15 @@ export class Trainer {
 
   /**
    * Compiles the stage's step and loads it.
-   * @param updates of each group so far, where a stage goes on
+   * @param progress where a stage goes on
    */
-  static async open(options: TrainerOptions, updates: readonly number[] = []): Promise<Trainer> {
+  static async open(options: TrainerOptions, progress: StageProgress = {}): Promise<Trainer> {
     const { model, recipe, target, seed } = options;
+    const { precision } = recipe;
     const stage = recipe.stages[options.stage];
     if (stage === undefined) throw new Error(`internal: the recipe has no stage ${options.stage}`);
     const sizes = new Map([["N", recipe.data.batch]]);
-    const compiled = compileStep(model, stage, { target, sizes, seed });
+    const compiled = compileStep(model, stage, { target, sizes, seed, precision });
     if ("diagnostics" in compiled) {
       throw new SourceError(compiled.diagnostics);
     }
@@ -120,7 +134,7 @@ export class Trainer {
     const runner = await options.open(program);
     try {
       await runner.load(async (upload, into) => into.set(await partOf(upload, options.values)));
-      return new Trainer(options, stage, runner, groups, updates);
+      return new Trainer(options, stage, runner, groups, progress);
     } catch (error) {
       runner.dispose();
       throw error;
@@ -140,6 +154,11 @@ export class Trainer {
     return this.#updates;
   }
 
+  /** The loss scale of the next update, in mixed precision. */
+  get lossScale(): LossScale | undefined {
+    return this.#lossScale;
+  }
+
   /** One update from `stage.accumulate` batches. */
   async step(
     batches: AsyncIterator<Batch>,
@@ -149,6 +168,8 @@ export class Trainer {
     let [loss, right, samples, waited] = [0, 0, 0, 0];
     let report: Float32Array = new Float32Array(3);
     this.#writeRates(moment);
+    if (this.#lossScale !== undefined)
+      this.#runner.write(STEP_INPUTS.lossScale, Float32Array.of(this.#lossScale.scale));
     for (let part = 0; part < accumulate; part++) {
       const next = await batches.next();
       if (next.done === true) return undefined;
@@ -162,12 +183,18 @@ export class Trainer {
       loss += (report[0] ?? Number.NaN) / accumulate;
       right += countRight(await this.#runner.read(this.#output), batch.labels);
       samples += batch.labels.length;
-      if (report[2] !== 1) return { loss, norm: report[1] ?? Number.NaN, finite: false, right, samples, waited };
+      if (report[2] === 1) continue;
+      const skipped = Number.isFinite(report[0]) && this.#moveLossScale(true);
+      // The rest of this update's batches, so that the next one begins with its own.
+      for (let rest = part + 1; skipped && rest < accumulate; rest++) await batches.next();
+      const mean = (loss * accumulate) / (part + 1);
+      return { loss: mean, norm: report[1] ?? Number.NaN, finite: false, skipped, right, samples, waited };
     }
+    this.#moveLossScale(false);
     this.#groups.forEach(({ frozenUntil }, group) => {
       if (moment.epoch >= frozenUntil) this.#updates[group] = (this.#updates[group] ?? 0) + 1;
     });
-    return { loss, norm: report[1] ?? Number.NaN, finite: true, right, samples, waited };
+    return { loss, norm: report[1] ?? Number.NaN, finite: true, skipped: false, right, samples, waited };
   }
 
   /**
@@ -207,6 +234,14 @@ export class Trainer {
   #writeConstants(): void {
     if (this.#has(STEP_INPUTS.classWeights))
       this.#runner.write(STEP_INPUTS.classWeights, classWeightsOf(this.stage, this.#options.byClass));
+  }
+
+  /** After an update; false if gradients overflowed and no other scale can help. */
+  #moveLossScale(overflowed: boolean): boolean {
+    if (this.#lossScale === undefined) return !overflowed;
+    const next = nextLossScale(this.#lossScale, this.#options.recipe.precision, overflowed);
+    this.#lossScale = next ?? this.#lossScale;
+    return next !== undefined;
   }
 
   #writeRates({ epoch, rate }: Moment): void {

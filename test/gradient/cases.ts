@@ -333,6 +333,10 @@ const MOVEMENTS: readonly Case[] = [
   },
   { name: "broadcast", make: (net, leaf) => net.add("broadcast", [leaf("x", [3, 1])], { shape: [2, 3, 4] }) },
   {
+    name: "recompute",
+    make: (net, leaf) => net.add("recompute", [net.unary("tanh", leaf("x", [3, 4]))], { region: 0 }),
+  },
+  {
     name: "dropout without counters",
     make: (net, leaf) => net.add("dropout", [leaf("x", [3])], { p: 0.5, path: "d" }),
   },

@@ -68,7 +68,8 @@ describe.each(BUNDLES.map((bundle) => [bundle.join("\n"), bundle] as const))(
       }
     });
     it.each(["wasm", "webgpu"] as const)("on %s", async (device) => {
-      await checkOn(device, whole, values, { wanted });
+      // A batch norm's bias sums gradients that nearly cancel here: what is left carries the rounding of the whole.
+      await checkOn(device, whole, values, { wanted, tolerance: 3e-4 });
     });
   },
 );

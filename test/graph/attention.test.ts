@@ -4,23 +4,19 @@
  */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { WASM_DEFAULT } from "../../compiler/capability.ts";
 import { type AttentionMap, attentionForm } from "../../compiler/graph/attention.ts";
 import type { GraphNode } from "../../compiler/graph/graph.ts";
 import { verifyGraph } from "../../compiler/graph/verify.ts";
 import type { Model } from "../../compiler/model.ts";
-import { openWasm } from "../../runtime/engine/wasm/runner.ts";
 import {
   bound as boundModel,
+  DEVICES,
   doubles,
   exampleModel,
   modelOf,
   namedInputs,
   namedParameters,
   onOracle,
-  programOf,
-  runOnce,
-  weightsFrom,
 } from "../tools/nets.ts";
 import { evaluateGraph } from "./evaluate.ts";
 
@@ -136,7 +132,7 @@ describe("the outputs", () => {
     }
   });
 
-  test("leave the model's own as they are, on the oracle and on WASM", async () => {
+  test.each(["wasm", "webgpu"] as const)("leave the model's own as they are, on the oracle and on %s", async (name) => {
     const model = net('with STIA(heads=2, pool="conv-pool") at conv1, conv2');
     const form = attentionForm(model);
     const attended = { ...model, graph: form.graph };
@@ -145,9 +141,9 @@ describe("the outputs", () => {
     const oracle = onOracle(attended, inputs, parameters);
     expect(form.graph.outputs[0]?.name).toBe("output");
     expectClose(oracle.get("output"), [...(onOracle(model, inputs, parameters).get("output") ?? [])], 1e-12);
-    const device = await runOnce(await openWasm(programOf(attended, WASM_DEFAULT)), inputs, weightsFrom(parameters));
+    const device = await DEVICES[name](attended, inputs, parameters);
     expect(device.size).toBe(1 + 3 * 4);
-    for (const [name, values] of oracle) expectClose(device.get(name), [...values], 1e-4);
+    for (const [output, values] of oracle) expectClose(device.get(output), [...values], 1e-4);
   });
 });
 

@@ -157,7 +157,9 @@ describe("reducers", () => {
   });
   it("merge parts into the whole, empty ones too", () => {
     for (const name of Object.keys(REDUCERS) as (keyof typeof REDUCERS)[]) {
-      const points = xs.map((x, i) => (name === "argmax" ? [Math.round(x), i] : [x]));
+      const points = xs.map((x, i) =>
+        name === "argmax" ? [Math.round(x), i] : Array.from({ length: REDUCERS[name].operands }, (_, at) => x + at),
+      );
       const whole = run(name, points);
       for (const cut of [0, 1, 13, 30]) {
         const merged = apply(REDUCERS[name].merge, run(name, points.slice(0, cut)), run(name, points.slice(cut)));

@@ -11,10 +11,12 @@ import { COUNTERS } from "../../compiler/graph/training.ts";
 import { openInterpreter } from "../../compiler/loop/interp.ts";
 import type { Model } from "../../compiler/model.ts";
 import type { Program } from "../../compiler/program.ts";
-import type { Stage } from "../../compiler/recipe/recipe.ts";
+import type { Precision, Stage } from "../../compiler/recipe/recipe.ts";
 import { openWasm } from "../../runtime/engine/wasm/runner.ts";
 import { namedValues } from "../tools/named-values.ts";
 import { doubles, namedParameters, stagedOk, weightsFrom } from "../tools/nets.ts";
+
+const F32: Precision = { kind: "f32" };
 
 export interface Steps {
   readonly reports: readonly (readonly number[])[];
@@ -22,40 +24,56 @@ export interface Steps {
 }
 
 /** The inputs of one step; those that `program` does not have are left out. */
-function inputsOf(inputs: readonly { readonly name: string; readonly shape: readonly number[] }[], step: number) {
+function inputsOf(
+  inputs: readonly { readonly name: string; readonly shape: readonly number[] }[],
+  step: number,
+  { rate }: Stage,
+  lossScale: number,
+): Map<string, Float32Array> {
+  // Two batches by turns, so that a network can learn them.
+  const batch = step % 2;
   return new Map(
     inputs.map(({ name, shape }): [string, Float32Array] => {
       switch (name) {
         case STEP_INPUTS.target: {
           const [rows = 1, classes = 1] = shape;
           const values = Array.from({ length: rows * classes }, (_, i) =>
-            Number(i % classes === (Math.floor(i / classes) + step) % classes),
+            Number(i % classes === (Math.floor(i / classes) + batch) % classes),
           );
           return [name, Float32Array.from(values)];
         }
         case STEP_INPUTS.rates:
-          return [name, Float32Array.of(0.05, 1, 1)];
+          return [name, Float32Array.of(rate, 1, 1)];
         case STEP_INPUTS.control:
           return [name, Float32Array.of(1, 1)];
+        case STEP_INPUTS.lossScale:
+          return [name, Float32Array.of(lossScale)];
         case COUNTERS:
           return [name, Float32Array.of(step, 0xcafe, 7)];
         default:
-          return [name, namedValues(`${name} ${step}`, shape)];
+          return [name, namedValues(`${name} ${batch}`, shape)];
       }
     }),
   );
 }
 
-export function loweredStep(model: Model, stage: Stage): LoweredStep {
-  return stagedOk(lowerStep(model, stage, WASM_DEFAULT));
+export function loweredStep(model: Model, stage: Stage, precision: Precision = F32): LoweredStep {
+  return stagedOk(lowerStep(model, stage, WASM_DEFAULT, precision));
 }
 
-export function stepProgram(model: Model, stage: Stage): Program {
-  return stagedOk(compileStep(model, stage, { target: WASM_DEFAULT, sizes: new Map(), seed: 1 })).program;
+export function stepProgram(model: Model, stage: Stage, precision: Precision = F32): Program {
+  const options = { target: WASM_DEFAULT, sizes: new Map<string, number>(), seed: 1, precision };
+  return stagedOk(compileStep(model, stage, options)).program;
 }
 
-export function stepsOnOracle(model: Model, stage: Stage, count: number): Steps {
-  const { loops } = loweredStep(model, stage);
+export function stepsOnOracle(
+  model: Model,
+  stage: Stage,
+  count: number,
+  precision: Precision = F32,
+  lossScale = 1024,
+): Steps {
+  const { loops } = loweredStep(model, stage, precision);
   const parameters = doubles(namedParameters(model));
   const paths = loops.buffers.flatMap(({ role, param }) => (role === "state" && param ? [param] : []));
   for (const { path, shape } of paths)
@@ -63,20 +81,26 @@ export function stepsOnOracle(model: Model, stage: Stage, count: number): Steps 
   const interpreter = openInterpreter(loops, parameters);
   const inputs = loops.inputs.map(({ name, buffer }) => ({ name, shape: loops.buffers[buffer]?.shape ?? [] }));
   const reports = Array.from({ length: count }, (_, step) => [
-    ...(interpreter.run(doubles(inputsOf(inputs, step))).get(STEP_REPORT) ?? []),
+    ...(interpreter.run(doubles(inputsOf(inputs, step, stage, lossScale))).get(STEP_REPORT) ?? []),
   ]);
   return { reports, state: new Map(paths.map(({ path }) => [path, interpreter.state(path)])) };
 }
 
-export async function stepsOnWasm(model: Model, stage: Stage, count: number): Promise<Steps> {
-  const program = stepProgram(model, stage);
+export async function stepsOnWasm(
+  model: Model,
+  stage: Stage,
+  count: number,
+  precision: Precision = F32,
+  lossScale = 1024,
+): Promise<Steps> {
+  const program = stepProgram(model, stage, precision);
   const runner = await openWasm(program);
   try {
     const source = weightsFrom(namedParameters(model));
     await runner.load((upload, into) => (upload.path.includes("/") ? void into.fill(0) : source(upload, into)));
     const reports: number[][] = [];
     for (let step = 0; step < count; step++) {
-      for (const [name, values] of inputsOf(program.inputs, step)) runner.write(name, values);
+      for (const [name, values] of inputsOf(program.inputs, step, stage, lossScale)) runner.write(name, values);
       await runner.run();
       reports.push([...(await runner.read(STEP_REPORT))]);
     }

@@ -7,6 +7,8 @@ import { roundToHalf } from "../../compiler/half.ts";
 import type { Expr, KernelProgram } from "../../compiler/kernel/ir.ts";
 import { renderWasm } from "../../compiler/kernel/wasm.ts";
 import { random } from "../loop/nets.ts";
+import { maxPool, reduction } from "../schedule/cases.ts";
+import { check, conv, inHalves, inputsOf, matmul, runOracle, runWasm } from "./kernels.ts";
 import { instantiate } from "./module.ts";
 
 const int = (value: number): Expr => ({ kind: "const", type: "i32", value });
@@ -172,5 +174,41 @@ describe("halves", () => {
       if (!Object.is(valueOf(bits) === 0 && bits & 0x8000 ? -0 : valueOf(bits), nearest(x)))
         throw new Error(`${x} becomes ${valueOf(bits)}, not ${nearest(x)}`);
     });
+  });
+});
+
+describe("kernels", () => {
+  const base = { n: 2, c: 6, h: 9, w: 7, o: 12, k: 3, stride: 1, pad: 1, dilation: 1, groups: 1 };
+  const shapes = [
+    conv(base),
+    conv({ ...base, c: 5, o: 7, stride: 2 }),
+    conv({ ...base, c: 64, o: 40, h: 12, w: 12 }),
+    matmul(3, 27, 126, 30, "nn"),
+    matmul(1, 33, 8, 17, "nn"),
+    matmul(2, 5, 9, 126, "nt"),
+    matmul(2, 7, 24, 126, "tn"),
+    matmul(1, 1, 24, 1000, "packed"),
+    maxPool(2, 5, 9, 3, 2, 1),
+    maxPool(1, 8, 8, 2, 2, 0),
+    reduction("sum", 3, 50, 12),
+    reduction("max", 5, 33, 1),
+  ];
+  // Packed weights are never halves.
+  const cases = shapes.flatMap((c) => {
+    const last = c.buffers.length - 1;
+    const plain = (id: number): boolean => c.buffers[id]?.layout.kind === "rows";
+    return [inHalves(c, (id) => id !== last && plain(id)), inHalves(c, (id) => id === last), inHalves(c, plain)];
+  });
+
+  it.each(cases)("$name", (c) => {
+    const stored = c.outs.some((id) => c.buffers[id]?.dtype === "f16");
+    const { relL2, max } = check(c, 2);
+    expect(relL2).toBeLessThan(stored ? 2e-5 : 1e-6);
+    // Where a sum lies between two halves, f32 and f64 may choose differently.
+    expect(max).toBeLessThan(stored ? 2 ** -10 : 1e-5);
+    const [want, got] = [runOracle(c, inputsOf(c)), runWasm(c, inputsOf(c), 1)];
+    const [out = 0] = c.outs;
+    const equal = [...(got.get(out) ?? [])].filter((x, i) => x === want.get(out)?.[i]).length;
+    if (stored) expect(equal / (got.get(out)?.length ?? 1)).toBeGreaterThan(0.98);
   });
 });

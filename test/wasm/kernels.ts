@@ -2,6 +2,7 @@
  * L2 kernels written by hand for tests of CPU schedules, and their evaluation by the oracle and by WASM.
  */
 import { WASM_DEFAULT } from "../../compiler/capability.ts";
+import { roundToHalf } from "../../compiler/half.ts";
 import { verifyKernel } from "../../compiler/kernel/verify.ts";
 import { renderWasm, wasmScratchBytes } from "../../compiler/kernel/wasm.ts";
 import { add, axis, constant, scale } from "../../compiler/loop/affine.ts";
@@ -11,7 +12,9 @@ import type { Affine, Buffer, Guard, Kernel, Layout, Load, ReducerName, Store } 
 import type { Scalar } from "../../compiler/scalar.ts";
 import { binary, num } from "../../compiler/scalar.ts";
 import { scheduleCpu } from "../../compiler/schedule/cpu.ts";
+import { fromHalves } from "../../runtime/engine/half.ts";
 import { type Errors, errorsOf } from "../tools/compare.ts";
+import { toHalves } from "../tools/half.ts";
 import { instantiate } from "./module.ts";
 
 /** A kernel and its buffers; `ins` are filled with noise, `outs` compared. */
@@ -229,12 +232,40 @@ export function runWasm(
     return here;
   });
   const { memory, run } = instantiate(renderWasm(program, false), at);
-  const view = (id: number): Float32Array =>
-    new Float32Array(memory.buffer, addresses[buffers.indexOf(id)] ?? 0, elementCount(bufferOf(c, id)));
-  for (const id of c.outs) view(id).fill(Number.NaN);
-  for (const [id, data] of values) if (buffers.includes(id)) view(id).set(data);
+  const put = (id: number, data: Float32Array): void => {
+    const address = addresses[buffers.indexOf(id)] ?? 0;
+    if (isHalf(c, id)) new Uint16Array(memory.buffer, address, data.length).set(toHalves(data));
+    else new Float32Array(memory.buffer, address, data.length).set(data);
+  };
+  const take = (id: number): Float32Array => {
+    const address = addresses[buffers.indexOf(id)] ?? 0;
+    const length = elementCount(bufferOf(c, id));
+    if (isHalf(c, id)) return fromHalves(new Uint16Array(memory.buffer, address, length));
+    return new Float32Array(memory.buffer, address, length).slice();
+  };
+  for (const id of c.outs) put(id, new Float32Array(elementCount(bufferOf(c, id))).fill(Number.NaN));
+  for (const [id, data] of values) if (buffers.includes(id)) put(id, data);
   for (let thread = 0; thread < threads; thread++) run(thread, threads, start, ...addresses);
-  return new Map(c.outs.map((id) => [id, view(id).slice()]));
+  return new Map(c.outs.map((id) => [id, take(id)]));
+}
+
+const isHalf = (c: Case, id: number): boolean => bufferOf(c, id).dtype === "f16";
+
+/** The case with some of its buffers in half precision. */
+export function inHalves(c: Case, which: (id: number) => boolean): Case {
+  const buffers = c.buffers.map((b): Buffer => (which(b.id) ? { ...b, dtype: "f16" } : b));
+  const ids = buffers.filter(({ dtype }) => dtype === "f16").map(({ id }) => id);
+  return { ...c, buffers, name: `${c.name}, halves in ${ids.join(" ")}` };
+}
+
+/** Noise for the inputs of a case, of numbers that its buffers hold. */
+export function inputsOf(c: Case): Map<number, Float32Array> {
+  return new Map(
+    c.ins.map((id) => {
+      const values = noise(elementCount(bufferOf(c, id)), id + 1);
+      return [id, isHalf(c, id) ? values.map(roundToHalf) : values];
+    }),
+  );
 }
 
 /** Outputs by the oracle. */
@@ -252,7 +283,7 @@ export function runOracle(c: Case, values: ReadonlyMap<number, Float32Array>): M
 
 /** Greatest error of a case over its outputs, against the oracle. */
 export function check(c: Case, threads: number): Errors {
-  const values = new Map(c.ins.map((id) => [id, noise(elementCount(bufferOf(c, id)), id + 1)]));
+  const values = inputsOf(c);
   const want = runOracle(c, values);
   const got = runWasm(c, values, threads);
   const all = c.outs.map((id) => {

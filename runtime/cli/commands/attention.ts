@@ -4,6 +4,7 @@
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { bindModel } from "../../../compiler/compile.ts";
+import { elaborate } from "../../../compiler/elaborate/elaborate.ts";
 import { attentionForm } from "../../../compiler/graph/attention.ts";
 import { graphHash } from "../../../compiler/graph/hash.ts";
 import type { Model } from "../../../compiler/model.ts";
@@ -15,6 +16,7 @@ import { type AttentionRecord, encodeAttention } from "../../report/attention/re
 import { loadCheckpoint } from "../../train/checkpoint.ts";
 import type { EvaluationJob } from "../../train/evaluate.ts";
 import { readPredictions } from "../../train/predictions.ts";
+import type { RunRecord } from "../../train/records.ts";
 import { readRun } from "../../train/run-folder.ts";
 import type { Values } from "../../train/trainer.ts";
 import { attend, attendRun, attentionJob, type ClipToShow, checkpointValues } from "../attention.ts";
@@ -203,6 +205,7 @@ export async function attendIfMissing(
 ): Promise<boolean> {
   if (found.step === undefined || found.step === found.shown || !existsSync(join(folder, "sources"))) return false;
   try {
+    if (!attends(readRun(folder), folder)) return false;
     const predictions = readPredictions(join(folder, "predictions", `${found.side}.jsonl`));
     const target = await chooseTarget("auto");
     if ("error" in predictions || target.device === "interp") return false;
@@ -213,9 +216,20 @@ export async function attendIfMissing(
       async (job, run) => (await attendRun(job, run, predictions, note)) !== undefined,
     );
   } catch (error) {
-    note(`attention is not shown: ${error instanceof Error ? error.message : String(error)}`);
+    note(
+      `attention is not shown: ${error instanceof Error ? error.message : String(error)}\n  \`netc attention ${folder} --data FOLDER\` shows it where the clips have moved`,
+    );
     return false;
   }
+}
+
+/** Whether the model of a run attends anywhere, by its sources alone. */
+function attends({ request, model: { name } }: RunRecord, folder: string): boolean {
+  const { source, resolve } = openEntry(join(folder, "sources", request.source));
+  const bind = new Map(Object.entries(request.bind));
+  const { model } = elaborate(source, resolve, { bind, model: name });
+  const bound = model === undefined ? undefined : bindModel(model, new Map([["N", 1], ...bind]));
+  return bound !== undefined && "ok" in bound && attentionForm(bound.ok).maps.length > 0;
 }
 
 // -------------------------------------------------------------------------------------------------------------- models

@@ -6,6 +6,7 @@
  * meet at a barrier after each. This thread only writes inputs and reads outputs, so a page stays responsive.
  */
 import type { Program, ProgramInput, ProgramOutput, Step } from "../../../compiler/program.ts";
+import { fromHalves } from "../half.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "../runner.ts";
 import { readState, scratchOf, toMemory, uploadLength } from "../state.ts";
 import { hasRelaxedSimd } from "./capability.ts";
@@ -169,10 +170,10 @@ class WasmRunner implements Runner {
     }
     for (const step of this.program.run) {
       await this.#runAll([step], [this.#threadStep(step)]);
-      const written = step.writes.map((at) => {
-        const allocation = step.bindings[at] ?? -1;
-        const length = Math.floor((this.program.allocations[allocation]?.bytes ?? 0) / 4);
-        return new Float32Array(this.#view(allocation, length));
+      const written = step.writes.map(({ binding, elements, half }) => {
+        const view = this.#view(step.bindings[binding] ?? -1, half ? Math.ceil(elements / 2) : elements);
+        if (!half) return new Float32Array(view);
+        return fromHalves(new Uint16Array(view.buffer, view.byteOffset, elements));
       });
       if (!look(step.layers, written)) return;
     }

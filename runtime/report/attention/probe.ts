@@ -63,7 +63,7 @@ for (const pair of document.querySelectorAll(".pair")) {
       const context = canvas.getContext("2d"), image = context.createImageData(side, side);
       values.forEach((value, i) => image.data.set(heat(scale, value), 4 * i));
       context.putImageData(image, 0, 0);
-      says.textContent = "From the marked place. Brightest: " + Number(peaks[index].toPrecision(2)) + unit;
+      says.textContent = "From the marked place. Brightest: " + (peaks[index] < 10 ? peaks[index].toPrecision(2) : peaks[index].toFixed(0)) + unit;
     }
   };
   source.addEventListener("click", (event) => {

@@ -22,12 +22,15 @@ export const ATTENTION_STYLE: string = `
 .mood{font-weight:600}.mood.right{color:var(--c)}.mood.wrong{color:var(--b)}
 .pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:18px 34px}
 .pair{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}
+.pairs.many{grid-template-columns:minmax(0,1fr)}
+.many .pair{grid-template-columns:repeat(auto-fill,minmax(min(48%,190px),1fr))}
 .panel{min-width:0}
 .panel p{margin:5px 0 0;font-size:13px;line-height:1.4;max-width:none}
 .looks .says{color:var(--muted);font-size:13px}
 .panel .title{font-weight:600}
 .pic{position:relative;border-radius:4px;overflow:hidden;background:#000}
 .pic img,.pic canvas{position:absolute;inset:0;width:100%;height:100%;display:block}
+.pic::after{content:"";position:absolute;inset:0;border-radius:4px;box-shadow:inset 0 0 0 1px rgb(128 128 128/35%);pointer-events:none}
 .pic .heat,.pic canvas{inset:0 auto auto 0}
 .pic [hidden],.mark[hidden]{display:none}
 .live{cursor:crosshair;touch-action:manipulation}
@@ -38,7 +41,7 @@ export const ATTENTION_STYLE: string = `
 .ramp{position:relative;flex:none;width:190px;height:12px;margin:0 14px 16px 10px;border-radius:2px;background:linear-gradient(90deg,${INFERNO.map((c) => `rgb(${c.join(",")})`).join(",")})}
 .ramp span{position:absolute;top:14px;transform:translateX(-50%);font-size:12px}
 .wheel{width:46px;height:46px;border-radius:50%;border:1px solid var(--grid)}
-@media print{.pairs{grid-template-columns:1fr 1fr;gap:12px 18px}.probe-hint,.mark{display:none}}
+@media print{.pairs:not(.many){grid-template-columns:1fr 1fr;gap:12px 18px}.many .pair{grid-template-columns:repeat(4,minmax(0,1fr))}.probe-hint,.mark{display:none}}
 `;
 
 /** Bytes that the pictures and rows of the section may take; clips beyond are left out and said to be. */
@@ -78,6 +81,8 @@ export function attentionTitle({ edges }: AttentionRecord): string {
 
 const isClosed = ({ gate }: AttentionEdge): boolean => gate !== undefined && gate < 1e-6;
 
+const HARDLY_OPEN = 0.01;
+
 function gateWords({ edges, trained }: AttentionRecord): string {
   const gated = edges.filter(({ gate }) => gate !== undefined);
   const closed = gated.filter(isClosed);
@@ -90,6 +95,11 @@ function gateWords({ edges, trained }: AttentionRecord): string {
   if (closed.length > 0)
     return paragraph(
       `${untrained}Closed gates, γ = 0: ${closed.map(({ name }) => name).join(", ")}. What they look at has no influence on the answers.`,
+      "warn",
+    );
+  if (gated.length > 0 && gated.every(({ gate = 0 }) => gate < HARDLY_OPEN))
+    return paragraph(
+      `${untrained}The gates have hardly opened, mean |γ| is below ${HARDLY_OPEN}: attention has little influence on the answers.`,
       "warn",
     );
   return untrained === "" ? "" : paragraph(untrained.trim(), "warn");
@@ -116,7 +126,7 @@ function edgesTable(record: AttentionRecord): string {
       "tr",
       {},
       cell(tag("code", {}, escapeText(name))),
-      cell(escapeText(directionOf(record, edge))),
+      tag("td", {}, escapeText(directionOf(record, edge))),
       cell(`${sizeWords(queries)} → ${sizeWords(keys)}`, true),
       cell(spread === undefined ? "–" : `${significant(spread)} of ${height * width}`, true),
       gated ? cell(gate === undefined ? "–" : significant(gate), true) : "",
@@ -152,6 +162,8 @@ interface Scale {
 
 /** A tenth of what a place would receive from even attention is drawn as nothing. */
 const LOW = 0.1;
+/** What is brightest at least: even attention everywhere must stay dark, and not look like a discovery. */
+const HIGH = 100;
 
 /**
  * One scale for all maps of softmax weights, so that they can be compared; logarithmic, because attention that has found
@@ -165,7 +177,7 @@ function scaleOf(record: AttentionRecord, edge: AttentionEdge): Scale {
   const values = maps.flatMap(({ received, peaks }) => [...received, ...peaks]);
   const [least, most] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [0, 0]);
   return edge.weights === "softmax"
-    ? { kind: "log", low: LOW, high: Math.max(1 / LOW, most) }
+    ? { kind: "log", low: LOW, high: Math.max(HIGH, most) }
     : { kind: "linear", low: least, high: most };
 }
 
@@ -175,7 +187,7 @@ function shareOf(value: number, { kind, low, high }: Scale): number {
 }
 
 const times = (value: number, { weights }: AttentionEdge): string =>
-  `${significant(value, 2)}${weights === "softmax" ? "× even" : ""}`;
+  `${value < 10 ? value.toPrecision(2) : value.toFixed(0)}${weights === "softmax" ? "× even" : ""}`;
 
 const image = (base64: string, className: string, alt: string, style?: string): string =>
   tag("img", { class: className, src: `data:image/png;base64,${base64}`, alt, style });
@@ -229,7 +241,11 @@ function targetPanel(
       tag("img", { class: "heat", src: dataUri(heatPng), alt: `${title}, at ${placeOf(edge)}`, style: covered(keys) }),
     ),
     tag("p", { class: "title" }, escapeText(`${title}, ${placeOf(edge)}`)),
-    tag("p", { class: "says" }, escapeText(`From all places together. Brightest: ${times(most, edge)}`)),
+    tag(
+      "p",
+      { class: "says", "aria-live": "polite" },
+      escapeText(`From all places together. Brightest: ${times(most, edge)}`),
+    ),
   );
 }
 
@@ -250,7 +266,7 @@ function pairOf(record: AttentionRecord, clip: AttendedClip, stream: string): st
   if (targets.length === 0) return "";
   const picture = clip.pictures.find((one) => one.stream === stream);
   const word = wordOf(record, stream);
-  const speed = picture?.speed === undefined ? "" : `Full colour: ${significant(picture.speed, 2)} pixels a frame`;
+  const speed = picture?.speed === undefined ? "" : `Full colour: ${picture.speed} px a frame`;
   const label = `${capital(word)} of ${clip.path}. Arrow keys move a mark over its places; beside it is shown where the marked place looks. Escape shows all places together.`;
   return tag(
     "div",
@@ -270,6 +286,11 @@ function pairOf(record: AttentionRecord, clip: AttendedClip, stream: string): st
   );
 }
 
+/** Whether a stream looks at more than one map: then each stream has a line of its own. */
+function severalEdges({ edges }: AttentionRecord): boolean {
+  return new Set(edges.map(({ queries }) => queries.stream)).size < edges.length;
+}
+
 function clipFigure(record: AttentionRecord, clip: AttendedClip): string {
   const { classes } = record;
   const { class: truth, probabilities } = clip;
@@ -287,8 +308,8 @@ function clipFigure(record: AttentionRecord, clip: AttendedClip): string {
     .slice(0, 2)
     .map(({ name, share }) => `${name} ${percent(share, 0)}`);
   const words = [
-    ...(truth === undefined ? [] : [`It is ${truth}; `]),
-    `the model says ${answer ?? "nothing"}, ${sure}${rest.length === 0 ? "" : ` (${rest.join(", ")})`}`,
+    ...(truth === undefined ? [] : [`Truth: ${truth}. `]),
+    `Answer: ${answer ?? "none"}, ${sure}${rest.length === 0 ? "" : ` (${rest.join(", ")})`}`,
   ].join("");
   const factors = Object.entries(clip.factors ?? {}).map(([name, value]) => `${name} ${value}`);
   const mark = record.note.trimStart().startsWith("SYNTHETIC") ? "SYNTHETIC" : "";
@@ -300,12 +321,16 @@ function clipFigure(record: AttentionRecord, clip: AttendedClip): string {
       { class: "who" },
       tag("code", {}, escapeText(clip.path)),
       escapeText(words),
-      mood === "" ? "" : `: ${mood}`,
+      mood === "" ? "" : ` ${mood}`,
       factors.length === 0 && mark === ""
         ? ""
         : tag("span", { class: "says" }, tag("br", {}), escapeText([mark, ...factors].filter(Boolean).join(" · "))),
     ),
-    tag("div", { class: "pairs" }, ...record.streams.map(({ name }) => pairOf(record, clip, name))),
+    tag(
+      "div",
+      { class: severalEdges(record) ? "pairs many" : "pairs" },
+      ...record.streams.map(({ name }) => pairOf(record, clip, name)),
+    ),
   );
 }
 
@@ -350,7 +375,7 @@ export function attentionSection(record: AttentionRecord): string {
   const at = record.step === undefined ? "" : ` Parameters of update ${record.step}.`;
   return [
     paragraph(
-      "A place in a grafted unit gathers from all places of what it looks at, weighted by likeness. Bright is what many places look at. This shows what is gathered, not why the model answers as it does.",
+      "Through a grafted unit every place of a stream gathers from all places that it looks at, most from those that match it. Bright is where many places look. The maps show what is gathered, not why the model answers as it does.",
     ),
     paragraph(`${record.choice}${at}`, "quiet"),
     gateWords(record),
