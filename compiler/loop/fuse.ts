@@ -81,7 +81,10 @@ function fuseStores(progress: Progress, buffers: readonly Buffer[], options: Fus
   for (let consumer = pending.pop(); consumer !== undefined; consumer = pending.pop()) {
     if (consumer.reduce !== undefined) continue;
     const producers = producersOf(consumer, list, buffers).reverse();
-    const reductions = producers.filter((producer) => isReduction(producer, buffers) && isSmall(consumer, producer));
+    const reductions =
+      producers.length < 2
+        ? []
+        : producers.filter((producer) => isSmall(consumer, producer) && isReduction(producer, buffers));
     for (const producer of producers) {
       const result =
         reductions.length > 1 && reductions.includes(producer)

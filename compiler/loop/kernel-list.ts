@@ -43,11 +43,16 @@ export class KernelList {
 
   /** Each of `kernels` once, in the order of execution. */
   sorted(kernels: readonly Kernel[]): Kernel[] {
+    if (kernels.length < 2) return [...kernels];
     return [...new Set(kernels)].sort((a, b) => this.#place(a) - this.#place(b));
   }
 
   first(kernels: readonly Kernel[]): Kernel | undefined {
-    return this.sorted(kernels)[0];
+    let [earliest] = kernels;
+    for (const kernel of kernels) {
+      if (earliest !== undefined && this.isBefore(kernel, earliest)) earliest = kernel;
+    }
+    return earliest;
   }
 
   isBefore(a: Kernel, b: Kernel): boolean {
