@@ -530,7 +530,10 @@ class Training {
 /** Where numbers first were not finite, as the end of a sentence. */
 function placeOf(layers: readonly string[] | undefined): string {
   if (layers === undefined) return "";
-  const [first, ...others] = layers.map((name) => `\`${name}\``);
-  if (first === undefined) return ", first where the loss is computed";
+  // What a step has besides the model's own layers (compiler/graph/losses.ts and step.ts).
+  const own = layers.filter((name) => name !== "loss" && name !== "step");
+  const [first, ...others] = own.map((name) => `\`${name}\``);
+  if (first === undefined)
+    return layers.includes("step") ? ", first where the update is computed" : ", first where the loss is computed";
   return `, first in ${first}${others.length > 0 ? ` (computed together with ${others.join(", ")})` : ""}`;
 }

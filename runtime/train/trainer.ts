@@ -186,7 +186,7 @@ export class Trainer {
       if (report[2] === 1) continue;
       const skipped = Number.isFinite(report[0]) && this.#moveLossScale(true);
       // The rest of this update's batches, so that the next one begins with its own.
-      for (let rest = part + 1; skipped && rest < accumulate; rest++) await batches.next();
+      if (skipped) for (let rest = part + 1; rest < accumulate; rest++) await batches.next();
       const mean = (loss * accumulate) / (part + 1);
       return { loss: mean, norm: report[1] ?? Number.NaN, finite: false, skipped, right, samples, waited };
     }

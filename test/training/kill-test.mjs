@@ -53,8 +53,8 @@ function randomOf(seed) {
   };
 }
 
-/** Runs `netc`, killed after `milliseconds` unless it ends before. */
-async function netc(at, args, milliseconds) {
+/** Runs `netc`. With a moment it is killed so many milliseconds after it is so far, unless it ends before. */
+async function netc(at, args, moment) {
   const child = spawn(process.execPath, [MAIN, ...args], {
     cwd: at,
     stdio: ["ignore", "pipe", "pipe"],
@@ -65,9 +65,17 @@ async function netc(at, args, milliseconds) {
     stream.setEncoding("utf8").on("data", (text) => {
       said += text;
     });
-  const timer = milliseconds === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), milliseconds);
+  let kill;
+  const watch =
+    moment &&
+    setInterval(() => {
+      if (!moment.isThere()) return;
+      clearInterval(watch);
+      kill = setTimeout(() => child.kill("SIGKILL"), moment.milliseconds);
+    }, 5);
   const code = await new Promise((done) => child.on("close", done));
-  clearTimeout(timer);
+  clearInterval(watch);
+  clearTimeout(kill);
   if (code !== 0 && code !== null) throw new Error(`netc ${args.join(" ")} ended with ${code}:\n${said}`);
   return { killed: code === null, said };
 }
@@ -108,26 +116,35 @@ export async function killTest({ kills, seed = 1, epochs = 20, log = () => {} })
     await netc(at, "data make set --layout association --subjects 3 --clips 8 --frames 9 --size 48x40".split(" "));
     const began = performance.now();
     await netc(at, [...fixed, "--run", "peace"]);
-    const whole = performance.now() - began;
+    const seconds = (performance.now() - began) / 1000;
     const want = lastState(join(at, "peace"));
-    log(`uninterrupted: ${updatesOf(join(at, "peace"))} updates in ${(whole / 1000).toFixed(1)} s`);
+    const updates = updatesOf(join(at, "peace"));
+    log(`uninterrupted: ${updates} updates in ${seconds.toFixed(1)} s`);
+    /** While the command starts and loads, or within the updates that follow; the clock of a busy machine says little. */
+    const momentIn = (run) => {
+      if (random() < 0.25) return { isThere: () => true, milliseconds: 1500 * random() };
+      const ahead = Math.floor((2 * updates * random()) / (kills + 1));
+      const target = Math.min(updates - 1, updatesOf(run) + ahead);
+      // Lines behind the checkpoint are cut when it goes on: until then the old ones are there.
+      let low = Number.POSITIVE_INFINITY;
+      const isThere = () => {
+        const now = updatesOf(run);
+        low = Math.min(low, now);
+        return now >= target && now > low;
+      };
+      return { isThere, milliseconds: 60 * random() };
+    };
     let [killed, runs, resumed] = [0, 0, 0];
     while (killed < kills || runs === 0) {
       const run = `killed-${runs + 1}`;
       for (let ended = false; !ended; ) {
         const go = existsSync(join(at, run));
-        const after = killed < kills ? whole * (0.2 + 0.7 * random()) : undefined;
-        const result = await netc(
-          at,
-          go ? ["train", "--resume", run, ...train.slice(4)] : [...fixed, "--run", run],
-          after,
-        );
+        const moment = killed < kills ? momentIn(join(at, run)) : undefined;
+        const command = go ? ["train", "--resume", run, ...train.slice(4)] : [...fixed, "--run", run];
+        const result = await netc(at, command, moment);
         if (go) resumed++;
         ended = !result.killed;
-        if (!ended) {
-          killed++;
-          log(`kill ${killed} of ${kills} after ${(after / 1000).toFixed(2)} s, at update ${updatesOf(join(at, run))}`);
-        }
+        if (!ended) log(`kill ${++killed} of ${kills} at update ${updatesOf(join(at, run))}`);
       }
       const got = lastState(join(at, run));
       if (got.name !== want.name || !got.bytes.equals(want.bytes))
@@ -137,7 +154,7 @@ export async function killTest({ kills, seed = 1, epochs = 20, log = () => {} })
       runs++;
       log(`run ${runs} ended: ${got.name}, ${got.bytes.length} bytes, the same as without a kill`);
     }
-    return { killed, runs, resumed, updates: updatesOf(join(at, "peace")) };
+    return { killed, runs, resumed, updates };
   } finally {
     rmSync(at, { recursive: true, force: true });
   }

@@ -6,7 +6,7 @@
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { afterAll } from "vitest";
 import { type Capability, WASM_DEFAULT } from "../../compiler/capability.ts";
 import { type Experiment, openExperiment, recordOf, withoutFolder } from "../../runtime/cli/experiment.ts";
@@ -92,7 +92,7 @@ export async function ground(subjects = 3): Promise<{ readonly at: string; reado
 let pool: Promise<DataPool> | undefined;
 
 /** One for the test file; what is decoded stays in a folder of its own. */
-export function testPool(): Promise<DataPool> {
+function testPool(): Promise<DataPool> {
   if (pool === undefined) {
     const folder = mkdtempSync(join(tmpdir(), "netc-cache-"));
     const opened = openPool({ threads: 1, cache: { folder, bound: 2 ** 30 } });
@@ -157,7 +157,7 @@ export function freshValues({ model, seed }: Pick<Experiment, "model" | "seed">)
 }
 
 /** What evaluation and training need of an experiment. */
-export async function jobOf(setting: Setting, experiment: Experiment): Promise<EvaluationJob> {
+async function jobOf(setting: Setting, experiment: Experiment): Promise<EvaluationJob> {
   const { target = WASM_DEFAULT, open = openWasm } = setting;
   return { ...experiment, target, open, pool: await testPool() };
 }
@@ -258,5 +258,3 @@ export function metricsOf(folder: string): readonly MetricLine[] {
     JSON.parse(JSON.stringify(line, (key, value: unknown) => (TIMINGS.has(key) ? undefined : value))),
   );
 }
-
-export const nameOf = (folder: string): string => basename(folder);
