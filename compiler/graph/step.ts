@@ -32,7 +32,7 @@ export const STEP_INPUTS = {
   control: "step.control",
   /** [classes]: how much an example of each class counts. */
   classWeights: "step.class_weights",
-  /** [1]: factor on the loss before it is differentiated; only steps in mixed precision have it. */
+  /** [2]: factor on the loss before it is differentiated, and 1 divided by it; only steps in mixed precision have it. */
   lossScale: "step.loss_scale",
 } as const;
 
@@ -99,12 +99,17 @@ function withScaledLoss(graph: Graph): Graph {
   const { origins } = outputOf(graph, "loss");
   const about: Where = { layer: "loss", origins };
   const a = algebraOf(builder, about);
-  const factor = builder.leaf("input", { name: STEP_INPUTS.lossScale }, { shape: [1], dtype: "f32" }, about);
-  const scaled = binary(a, "mul", copyOf(outputOf(graph, "loss")), reshape(a, factor, []));
+  const scale = builder.leaf("input", { name: STEP_INPUTS.lossScale }, { shape: [2], dtype: "f32" }, about);
+  const scaled = binary(a, "mul", copyOf(outputOf(graph, "loss")), entry(a, scale, 0));
   return builder.finish(graph.name, [
     ...graph.outputs.map(({ name, node }) => ({ name, node: copyOf(node) })),
     { name: SCALED_LOSS, node: scaled },
   ]).graph;
+}
+
+/** Number `at` of a vector, shape []. */
+function entry(a: Algebra, vector: GraphNode, at: number): GraphNode {
+  return reshape(a, a.op("slice", [vector], { axis: 0, start: at, size: 1 }), []);
 }
 
 function outputOf(graph: Graph, name: string): GraphNode {
@@ -194,11 +199,9 @@ function withUpdates(
     builder.leaf("input", { name }, { shape: [length], dtype: "f32" }, about);
   const control = inputs(STEP_INPUTS.control, 2);
   const rates = inputs(STEP_INPUTS.rates, 3 * groups.length);
-  const entry = (vector: GraphNode, start: number): GraphNode =>
-    reshape(a, a.op("slice", [vector], { axis: 0, start, size: 1 }), []);
 
   const scaling = graph.inputs.find(({ attrs }) => attrs.name === STEP_INPUTS.lossScale);
-  const back = scaling && binary(a, "div", a.number(1, scaling), reshape(a, copyOf(scaling), []));
+  const back = scaling && entry(a, copyOf(scaling), 1);
   const unscaled = (gradient: GraphNode, param: GraphNode): GraphNode =>
     back === undefined ? gradient : binary(algebraOf(builder, param), "mul", gradient, back);
   const learned = graph.outputs.flatMap(({ name, node }) => {
@@ -209,7 +212,7 @@ function withUpdates(
     if (stage.accumulate === 1) return gradient;
     const before = state(STATE_PREFIX.gradient, param);
     const at = algebraOf(builder, param);
-    return select(at, "lt", at.number(0, before), entry(control, 1), gradient, binary(at, "add", before, gradient));
+    return select(at, "lt", at.number(0, before), entry(a, control, 1), gradient, binary(at, "add", before, gradient));
   });
   const squares = gradients.map((gradient, i) => {
     const at = algebraOf(builder, learned[i]?.param ?? about);
@@ -223,12 +226,12 @@ function withUpdates(
   const gates = gatesOf();
 
   function gatesOf(): Gates {
-    const now = stage.accumulate === 1 ? finite : binary(a, "mul", finite, entry(control, 0));
+    const now = stage.accumulate === 1 ? finite : binary(a, "mul", finite, entry(a, control, 0));
     // One small vector holds all that updates read: a kernel may bind few buffers.
     const per = groups.flatMap((_, g) => {
-      const rate = entry(rates, 3 * g);
+      const rate = entry(a, rates, 3 * g);
       const open = select(a, "lt", a.number(0, rate), rate, now, a.number(0, rate));
-      return [open, rate, entry(rates, 3 * g + 1), entry(rates, 3 * g + 2)];
+      return [open, rate, entry(a, rates, 3 * g + 1), entry(a, rates, 3 * g + 2)];
     });
     const share = 1 / stage.accumulate;
     // torch.nn.utils.clip_grad_norm_: min(1, most / (norm + 1e-6)).
@@ -245,14 +248,14 @@ function withUpdates(
       { axis: 0 },
     );
     return {
-      finite: entry(vector, 0),
+      finite: entry(a, vector, 0),
       groups: groups.map((_, g) => ({
-        open: entry(vector, 1 + 4 * g),
-        rate: entry(vector, 2 + 4 * g),
-        first: entry(vector, 3 + 4 * g),
-        second: entry(vector, 4 + 4 * g),
+        open: entry(a, vector, 1 + 4 * g),
+        rate: entry(a, vector, 2 + 4 * g),
+        first: entry(a, vector, 3 + 4 * g),
+        second: entry(a, vector, 4 + 4 * g),
       })),
-      scale: clip === undefined ? scale : entry(vector, parts.length - 1),
+      scale: clip === undefined ? scale : entry(a, vector, parts.length - 1),
     };
   }
 

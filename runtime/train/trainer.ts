@@ -169,7 +169,7 @@ export class Trainer {
     let report: Float32Array = new Float32Array(3);
     this.#writeRates(moment);
     if (this.#lossScale !== undefined)
-      this.#runner.write(STEP_INPUTS.lossScale, Float32Array.of(this.#lossScale.scale));
+      this.#runner.write(STEP_INPUTS.lossScale, Float32Array.of(this.#lossScale.scale, 1 / this.#lossScale.scale));
     for (let part = 0; part < accumulate; part++) {
       const next = await batches.next();
       if (next.done === true) return undefined;

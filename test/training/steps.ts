@@ -47,7 +47,7 @@ function inputsOf(
         case STEP_INPUTS.control:
           return [name, Float32Array.of(1, 1)];
         case STEP_INPUTS.lossScale:
-          return [name, Float32Array.of(lossScale)];
+          return [name, Float32Array.of(lossScale, 1 / lossScale)];
         case COUNTERS:
           return [name, Float32Array.of(step, 0xcafe, 7)];
         default:
