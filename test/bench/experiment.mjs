@@ -55,7 +55,7 @@ for (let seed = 1; seed <= Number(seeds); seed++) {
   }
 }
 
-const percent = (value) => `${(100 * value).toFixed(1)}`;
+const percent = (value) => (100 * value).toFixed(1);
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 const attention = scores.get("Attention");
 const rows = WAYS.map((way) => {
