@@ -17,7 +17,7 @@ const { table } = await import("../../dist/runtime/report/text.js");
 
 const [task = "association", folder = "runs/experiment", seeds = "5", epochs = ""] = process.argv.slice(2);
 const SETS = {
-  association: ["--layout", "association", "--subjects", "30", "--size", "64x64"],
+  association: ["--layout", "association", "--subjects", "80", "--size", "64x64"],
   expression: ["--layout", "enterface", "--subjects", "20", "--clips", "3", "--frames", "16", "--size", "64x64"],
 };
 const WAYS = ["Spatial", "Temporal", "LateAverage", "LateLinear", "LateMLP", "Attention"];

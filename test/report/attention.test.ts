@@ -171,7 +171,7 @@ function fakeAttention(more: Partial<AttentionRecord> = {}, gate = 0.2): Attenti
     subject: "one",
     class: "calm",
     probabilities,
-    factors: { moving: "disc" },
+    factors: { moving: "standing" },
     pictures: ["spatial", "temporal"].map((stream) => ({ stream, png, base: png, speed: undefined })),
     maps: ["spatial", "temporal"].map((to) => ({
       edge: `stia_conv3.to_${to}`,
@@ -245,7 +245,7 @@ describe("the section", () => {
       "the motion looks at the picture",
       "a.avi Truth: calm. Answer: calm, 90 % (pain 10 %) right",
       "b.avi Truth: calm. Answer: pain, 80 % (calm 20 %) wrong",
-      "SYNTHETIC · moving disc",
+      "SYNTHETIC · moving standing",
       "Where the picture looks in the motion, conv3",
       "Brightest: 2.5× even",
       "Parameters of update 12",

@@ -34,7 +34,7 @@ const set: SetOptions = {
   seed: 4,
   format: "avi",
 };
-const rgbOf = ({ disc, cross }: Cell): string => `${disc} ${cross}`;
+const rgbOf = ({ standing, lying }: Cell): string => `${standing} ${lying}`;
 const flowOf = ({ moving, direction }: Cell): string => `${moving} ${direction}`;
 
 describe("the design", () => {
@@ -51,11 +51,11 @@ describe("the design", () => {
   };
 
   test.each([
-    ["all that the picture shows", ["disc", "cross", "block"], 4 * 6],
+    ["all that the picture shows", ["standing", "lying", "block"], 4 * 6],
     ["all that the motion shows", ["moving", "direction", "block"], 4 * 6],
-    ["the picture without its scene", ["disc", "cross"], 4],
+    ["the picture without its scene", ["standing", "lying"], 4],
     ["the motion without its scene", ["moving", "direction"], 4],
-    ["which figure moves and both colours", ["disc", "cross", "moving"], 8],
+    ["which figure moves and both colours", ["standing", "lying", "moving"], 8],
   ])("the class is independent of %s", (_, names, cells) => {
     const rows = table((factors) => names.map((name) => factors[name]).join(" "));
     expect(rows.size).toBe(cells);
@@ -63,7 +63,7 @@ describe("the design", () => {
   });
 
   test("the class depends on the picture and the motion together", () => {
-    const rows = table(({ disc, cross, moving, direction }) => [disc, cross, moving, direction].join(" "));
+    const rows = table(({ standing, lying, moving, direction }) => [standing, lying, moving, direction].join(" "));
     expect(rows.size).toBe(16);
     for (const counts of rows.values()) expect([...counts].sort((a, b) => a - b)).toEqual([0, 6]);
   });
@@ -99,22 +99,26 @@ function permutations<T>(items: readonly T[]): T[][] {
 }
 
 describe("one STIA edge", () => {
-  /** The construction of the specification, on grids of features: channels disc, cross, colour or direction. */
+  /** The construction of the specification, on grids of features: channels standing, lying, colour or direction. */
   function decide(cell: Cell, beta: number, positions: number): number {
-    const place = { disc: 3, cross: 7 };
+    const place = { standing: 3, lying: 7 };
     const picture = Array.from({ length: positions }, () => [0, 0, 0]);
     const motion = Array.from({ length: positions }, () => [0, 0, 0]);
-    for (const figure of ["disc", "cross"] as const)
-      picture[place[figure]] = [figure === "disc" ? 1 : 0, figure === "cross" ? 1 : 0, cell[figure] === "red" ? 1 : -1];
+    for (const figure of ["standing", "lying"] as const)
+      picture[place[figure]] = [
+        figure === "standing" ? 1 : 0,
+        figure === "lying" ? 1 : 0,
+        cell[figure] === "red" ? 1 : -1,
+      ];
     // The motion stream sees its figure elsewhere: no position is shared, only the outline.
     motion[positions - 1 - place[cell.moving]] = [
-      cell.moving === "disc" ? 1 : 0,
-      cell.moving === "cross" ? 1 : 0,
+      cell.moving === "standing" ? 1 : 0,
+      cell.moving === "lying" ? 1 : 0,
       cell.direction === "right" ? 1 : -1,
     ];
     let score = 0;
-    for (const [qDisc = 0, qCross = 0, direction = 0] of motion) {
-      const logits = picture.map(([kDisc = 0, kCross = 0]) => beta * (qDisc * kDisc + qCross * kCross));
+    for (const [qStanding = 0, qLying = 0, direction = 0] of motion) {
+      const logits = picture.map(([kStanding = 0, kLying = 0]) => beta * (qStanding * kStanding + qLying * kLying));
       const weights = logits.map(Math.exp);
       const total = weights.reduce((a, b) => a + b, 0);
       const color = weights.reduce((sum, w, j) => sum + (w / total) * (picture[j]?.[2] ?? 0), 0);
@@ -153,9 +157,9 @@ describe("what the clips show", () => {
     drawAssociation(canvas, cell, scene, frame, frames);
     return canvas.rgb;
   };
-  /** Mean of `value` over a disc of half the figure's radius around its centre. */
+  /** Mean of `value` over a circle within the bar, around its centre. */
   const inFigure = (
-    figure: "disc" | "cross",
+    figure: "standing" | "lying",
     cell: Cell,
     scene: AssociationScene,
     value: (i: number) => number,
@@ -179,7 +183,7 @@ describe("what the clips show", () => {
   test("the middle frame is the same whatever moves and wherever to", () => {
     for (const scene of scenes)
       for (const cell of CELLS) {
-        const still = CELLS.find(({ disc, cross }) => disc === cell.disc && cross === cell.cross) ?? cell;
+        const still = CELLS.find(({ standing, lying }) => standing === cell.standing && lying === cell.lying) ?? cell;
         expect(draw(cell, scene, middle)).toEqual(draw(still, scene, middle));
       }
   });
@@ -199,7 +203,7 @@ describe("what the clips show", () => {
       for (const cell of CELLS) {
         const [a, b] = [draw(cell, scene, middle), draw(cell, scene, middle + 1)];
         const flow = flowBetween(a, b);
-        for (const figure of ["disc", "cross"] as const) {
+        for (const figure of ["standing", "lying"] as const) {
           expect(inFigure(figure, cell, scene, redness(a)) > 0).toBe(cell[figure] === "red");
           const x = inFigure(figure, cell, scene, (i) => flow.x[i] ?? 0);
           if (figure !== cell.moving) expect(Math.abs(x)).toBeLessThan(0.1);
@@ -220,15 +224,18 @@ describe("what the clips show", () => {
         const path = join(folder, `middle${index}.${ending}`);
         const pictures = Array.from({ length: frames }, (_, frame) => draw(cell, scene, frame));
         encode(path, { codec, width, height, fps: 25, bitrate: "300k", apart: true }, pictures);
-        const colours = `${cell.disc} disc, ${cell.cross} cross`;
+        const colours = `${cell.standing} standing, ${cell.lying} lying`;
         await readVideo(path, [{ count: 1, position: 0.5 }], (_, { rgb }) => {
           seen.set(colours, (seen.get(colours) ?? new Set()).add(Buffer.from(rgb).toString("base64")));
         });
       }
       expect([...seen].map(([colours, pictures]) => [colours, pictures.size])).toEqual(
-        ["red disc, red cross", "red disc, green cross", "green disc, red cross", "green disc, green cross"].map(
-          (colours) => [colours, 1],
-        ),
+        [
+          "red standing, red lying",
+          "red standing, green lying",
+          "green standing, red lying",
+          "green standing, green lying",
+        ].map((colours) => [colours, 1]),
       );
     },
   );
@@ -247,7 +254,7 @@ describe("what the clips show", () => {
       const [a, b] = read;
       if (a === undefined || b === undefined) throw new Error("the clip has no frames");
       const flow = flowBetween(a.rgb, b.rgb);
-      for (const figure of ["disc", "cross"] as const) {
+      for (const figure of ["standing", "lying"] as const) {
         expect(inFigure(figure, cell, scene, redness(a.rgb)) > 0).toBe(cell[figure] === "red");
         const x = inFigure(figure, cell, scene, (i) => flow.x[i] ?? 0);
         if (figure !== cell.moving) expect(Math.abs(x)).toBeLessThan(0.3);

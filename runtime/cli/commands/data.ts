@@ -50,7 +50,7 @@ const SHOWS: Readonly<Record<Layout, string>> = {
   enterface: "six emotions, in the layout of eNTERFACE'05",
   afew: "seven expressions, in the layout of AFEW",
   pain: "newborns in four states (calm, cry, mild and severe pain), as subject/class/clip",
-  association: "two figures whose class lies in the association of colour and motion, as subject/class/clip",
+  association: "two bars whose class lies in the association of colour and motion, as subject/class/clip",
 };
 
 /** Where progress goes: one line that is written over, in a terminal only. */
