@@ -39,6 +39,9 @@ const LARGE: WebGPUCapability = {
 
 /** Learned parameters of every example; a search has no model of its own. */
 const PARAMETERS = {
+  // Two streams of 67 794 and 70 242, and 2·(2C² + 4.5C) for C = 48; four classes more have 4·65 more in each stream.
+  association: 67_794 + 70_242 + 9_648,
+  expression: 67_794 + 70_242 + 9_648 + 520,
   headline: 278_042_512,
   lenet: 61_706,
   linear: 7_850,
