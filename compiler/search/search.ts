@@ -1,0 +1,111 @@
+/**
+ * What a `search` says, checked: the space that is searched, what is asked of it, and how much may be spent.
+ *
+ * Elaboration makes these records from a `search` of the source; the methods of runtime/search see of a space only its
+ * factors and candidates. Everything here is plain data that JSON keeps, so that a study stores it, hashes it, and says
+ * what has changed when it goes on.
+ */
+
+/**
+ * One thing that varies. Every candidate has one level of every factor; level 0 of an optional factor means that what it
+ * describes is absent, so that a choice within an absent one makes no further candidates.
+ */
+export interface Factor {
+  /** `spots.conv3` for a member of a chosen subset, `joint` for a choice, `joint.reduction` for one within it, `lr`. */
+  readonly name: string;
+  /** A member is there or not (levels 0 and 1); categories have no order; ordinal levels have. */
+  readonly kind: "member" | "category" | "ordinal";
+  /** Whether level 0 means "absent". Always so for a member. */
+  readonly optional: boolean;
+  /** The levels as the source would write them; "" for absent. */
+  readonly levels: readonly string[];
+  /** Numbers of the levels of an ordinal factor, on the scale that the set is even on (log10 for `log(…)`); 0 for absent. */
+  readonly values: readonly number[] | undefined;
+}
+
+/** Costs that are exact before any training. */
+export interface CandidateCosts {
+  /** Learned parameters. */
+  readonly params: number;
+  /** FLOPs of one forward pass of one example; a multiply-add counts two. */
+  readonly flops: number;
+  /** Bytes of the activations that a forward pass of one example holds at once. */
+  readonly memory: number;
+}
+
+/** One model of the space. No two candidates have the same `hash`. */
+export interface Candidate {
+  /** Its place among `Space.candidates`. */
+  readonly index: number;
+  /** One level per factor. */
+  readonly levels: readonly number[];
+  /** In words, canonical: `joint=STIA(reduction=4), spots={@conv3, @conv4}, lr=0.001`; `none` where nothing is placed. */
+  readonly label: string;
+  /** SHA-256 over the graph's hash and the recipe's: what is trained. */
+  readonly hash: string;
+  readonly costs: CandidateCosts;
+  /** Undefined if it may be trained; else the requirement that it breaks, and by what value. */
+  readonly refused: string | undefined;
+}
+
+export interface Space {
+  readonly factors: readonly Factor[];
+  /** All that are different models, also the refused ones. */
+  readonly candidates: readonly Candidate[];
+  /** Points as written, before equal models were joined. */
+  readonly points: number;
+  /** Without any attention, and with all there can be: always candidates, whatever the sets say. Undefined where the search places nothing. */
+  readonly none: number | undefined;
+  readonly all: number | undefined;
+}
+
+export type Objective =
+  /** A metric of the validation side, learned by training. */
+  | { readonly kind: "metric"; readonly goal: "maximize" | "minimize"; readonly metric: string }
+  /** Known without training. */
+  | {
+      readonly kind: "cost";
+      readonly goal: "maximize" | "minimize";
+      readonly cost: "params" | "flops" | "memory" | "latency";
+    };
+
+export type Method =
+  /** The space's size, the budget and the objectives decide; `netc search plan` says what and why. */
+  | { readonly kind: "auto" }
+  /** Every candidate, `replicates` times at least. */
+  | { readonly kind: "factorial" }
+  | { readonly kind: "gp" }
+  | { readonly kind: "random" }
+  | { readonly kind: "tpe"; readonly multivariate: boolean }
+  | { readonly kind: "evolution"; readonly population: number; readonly tournament: number }
+  | { readonly kind: "halving"; readonly eta: number };
+
+/** How many trainings, each with a seed of its own, a candidate gets in each part of a study. */
+export interface Replicates {
+  readonly search: number;
+  readonly confirm: number;
+  readonly final: number;
+}
+
+export interface Search {
+  readonly name: string;
+  readonly space: Space;
+  /** The first metric is what trials are compared by; costs make a front. */
+  readonly objectives: readonly Objective[];
+  /** The requirements as written, for the report. */
+  readonly requirements: readonly string[];
+  readonly method: Method;
+  /** Full trainings that searching and confirming may cost together; the final ones come on top. */
+  readonly spend: number;
+  readonly replicates: Replicates;
+  /** Epochs of the partial trainings that may come before a full one, rising; empty: full trainings only. */
+  readonly rungs: readonly number[];
+  /** Epochs of a full training. */
+  readonly epochs: number;
+  /** Seed of the whole study: proposals, and the seeds of trials. */
+  readonly seed: number;
+  /** Candidates that are trained in any case, beside `none` and `all`. */
+  readonly starts: readonly number[];
+  /** Whether random search at equal budget is run too, or only estimated. */
+  readonly randomBaseline: boolean;
+}
