@@ -1,0 +1,34 @@
+import { test } from "vitest";
+import { renderDiagnostics } from "../../grammar/render.ts";
+import { openEntry } from "../../runtime/cli/sources.ts";
+import { elaborateSearch, candidateOf, winnerSource } from "../../compiler/search/elaborate.ts";
+import { NET, tiny, searchText } from "./programs.ts";
+const run = (name: string, body: string, options = {}) => {
+  const t = performance.now();
+  const { search, diagnostics } = searchText(NET + body, options);
+  console.log(`=== ${name} ${(performance.now()-t).toFixed(0)} ms\n` + (search ? `${search.space.points} points, ${search.space.candidates.length} candidates, none ${search.space.none} all ${search.space.all} starts ${search.starts}\n` + JSON.stringify(search.space.factors).slice(0, 600) + "\n" + search.space.candidates.slice(0, 14).map(c => `${c.index} [${c.levels}] ${c.label} ${JSON.stringify(c.costs)} ${c.hash.slice(0,6)} ${c.refused ?? ""}`).join("\n") : "") + "\n" + renderDiagnostics(diagnostics));
+};
+test("x", () => {
+  run("before", `search S { choose s in subsets({@conv2, @conv3})\n model = ${tiny("with SE(reduction=2) at before s")}\n recipe = Train }`);
+  run("mixed", `search S { choose s in subsets({@conv2, @conv3})\n model = ${tiny("with SE(reduction=2) at conv1, s")}\n recipe = Train }`);
+  run("single", `search S { choose s in {@conv2, @conv3}\n model = ${tiny("with SE(reduction=2) at s")}\n recipe = Train }`);
+  run("single none", `search S { choose s in {@conv2, @conv3, none}\n model = ${tiny("with SE(reduction=2) at s")}\n recipe = Train }`);
+  run("when is absent used", `search S { choose u in {STIA, none}\n choose w in {4, 8} when u != none\n model = ${tiny("with u at conv2", "(width=w)")}\n recipe = Train }`);
+  run("unused", `search S { choose u in {STIA, none}\n choose w in {4, 8}\n model = ${tiny("with u at conv2")}\n recipe = Train }`);
+  run("no recipe", `search S { choose u in {STIA, none}\n model = ${tiny("with u at conv2")} }`);
+  run("recipe chosen", `recipe Other { epochs = 3 }\nsearch S { choose u in {STIA, none}\n choose r in {Train(lr={0.1,0.2}), Other}\n model = ${tiny("with u at conv2")}\n recipe = r }`);
+  run("base chosen", `search S { choose b in {Tiny(width=8), Tiny(width={4,16})}\n choose s in subsets(@conv1..@conv2)\n model = b ×2 over a: f32[N, 3, 16, 16], b: f32[N, 3, 16, 16] with STIA at s }`);
+  run("one stream", `search S { choose s in subsets(@conv1..@conv2)\n model = Tiny over x: f32[N, 3, 16, 16] with SE(reduction=2) at s }`);
+  run("no over", `search S { choose s in subsets(@conv1..@conv2)\n model = VGG16 ×2 with STIA at s }`);
+  run("fuse chosen", `search S { choose f in {Average, SoftmaxAverage}\n choose s in subsets({@conv2})\n model = ${tiny("with STIA at s fuse f")} }`);
+  run("subset of numbers", `search S { choose f in subsets({1,2})\n choose s in subsets({@conv2})\n model = ${tiny("with STIA at s")}\n require count(f) == 1 }`);
+  run("dup units", `search S { choose s in subsets({@conv2})\n choose u in {STIA, STIA(reduction=2), STIA(reduction = 2)}\n model = ${tiny("with u at s")} }`);
+  run("reduction none", `search S { choose s in subsets({@conv2, @conv3})\n choose r in {2, 4}\n model = ${tiny("with STIA(reduction=r) at s")}\n require params(model) <= 1.15 * params(none)\n minimize flops(model)\n maximize val.uar }`);
+  run("latency", `search S { choose s in subsets({@conv2, @conv3})\n model = ${tiny("with STIA at s")}\n require latency(model) < 12ms }`);
+  run("latency limit", `search S { choose s in subsets({@conv2, @conv3})\n model = ${tiny("with STIA at s")}\n limit { latency = 12ms\n memory = 1MiB } }`);
+  run("wrong settings", `search S { choose s in subsets({@conv2, @conv3})\n model = ${tiny("with STIA at s")}\n stratgy = Grid\n method = Evolution(populatoin=3)\n seeds = 1\n spend = 0\n rungs = [3, 2]\n baseline = [start(spts=[@conv2]), nothing]\n limit { parms = 3 }\n maximize val.acuracy }`);
+  run("minimize metric", `search S { choose s in subsets({@conv2, @conv3})\n model = ${tiny("with STIA at s")}\n minimize val.accuracy }`);
+  run("typos", `search S { choose s in subset(@conv1..@conv2)\n model = ${tiny("with STIA at s")} }`);
+  run("bad pos", `search S { choose s in subsets(@conv1..@conv9)\n model = ${tiny("with STIA at s")} }`);
+  run("bad pos 2", `search S { choose s in subsets({@conv1, @conv9})\n model = ${tiny("with STIA at s")} }`);
+});
