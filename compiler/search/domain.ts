@@ -128,7 +128,10 @@ function withNested(
   return options.map((option, i) => {
     if (option.expr.kind === "Set")
       fail(context, "E0804", "a member of a set is one thing, this is a set again", option.expr, {
-        helps: ["`subsets(@conv1..@conv5)` chooses several positions", "`STIA(reduction={2, 4})` chooses within a member"],
+        helps: [
+          "`subsets(@conv1..@conv5)` chooses several positions",
+          "`STIA(reduction={2, 4})` chooses within a member",
+        ],
       });
     const sets = setsIn(option.expr);
     const nested = sets.map(({ node, argument }, k): Nested => {
@@ -341,7 +344,13 @@ function readSubsets(
       levels: ["", text],
       values: undefined,
     });
-  return { kind: "subset", factor, options: written.map((option) => ({ ...option, nested: [], uses: [] })), least, most };
+  return {
+    kind: "subset",
+    factor,
+    options: written.map((option) => ({ ...option, nested: [], uses: [] })),
+    least,
+    most,
+  };
 }
 
 function sizesOf(expr: Expr, count: number, context: Context): readonly [number, number] {

@@ -15,21 +15,12 @@ import type { Module, Program } from "../elaborate/modules.ts";
 import type { Elaboration, Model, Resolve } from "../model.ts";
 import type { Recipe } from "../recipe/recipe.ts";
 import { showShape } from "../size.ts";
+import { makerOf } from "./costs.ts";
+import { digest, isUnsound, type Made, type Maker } from "./made.ts";
+import { extremeLevels, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
 import { type Called, recipesOf, resolved } from "./recipes.ts";
 import { type Broken, brokenBy, shown } from "./requirements.ts";
 import type { Candidate, Search } from "./search.ts";
-import {
-  digest,
-  extremeLevels,
-  isUnsound,
-  labelOf,
-  type Made,
-  type Maker,
-  makerOf,
-  modelAt,
-  pointsOf,
-  selectionAt,
-} from "./space.ts";
 import { startLevels } from "./starts.ts";
 import { type Selection, substitute } from "./substitute.ts";
 import { type WinnerOptions, winnerText } from "./winner.ts";
@@ -142,8 +133,7 @@ export function winnerSource(
 /** Levels from a study's store, which may be of another space. */
 function levelsIn({ factors, context, item }: WrittenSearch, levels: readonly number[]): readonly number[] {
   const fit =
-    levels.length === factors.length &&
-    factors.every((factor, i) => factor.levels[levels[i] ?? -1] !== undefined);
+    levels.length === factors.length && factors.every((factor, i) => factor.levels[levels[i] ?? -1] !== undefined);
   if (fit) return levels;
   return fail(context, "E0802", "this candidate is not of this space", item.name, {
     label: `${factors.length} ${factors.length === 1 ? "factor" : "factors"}, and the candidate has levels ${levels.join(", ")}`,

@@ -16,7 +16,7 @@ import { defaultRecipe, lastRecipeFor, namedRecipe } from "../recipe/elaborate.t
 import { headOf } from "../recipe/kinds.ts";
 import type { Recipe } from "../recipe/recipe.ts";
 import { type Declared, resolveRecipe } from "../recipe/resolve.ts";
-import { modelAt, notAlways } from "./space.ts";
+import { modelAt, notAlways } from "./points.ts";
 import { type Selection, substitute } from "./substitute.ts";
 import { asideOf, makeCandidateModel, tried, type WrittenSearch } from "./written.ts";
 

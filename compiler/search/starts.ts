@@ -10,7 +10,7 @@ import { suggest } from "../../grammar/suggest.ts";
 import { fail, textOf } from "../elaborate/failure.ts";
 import { headOf } from "../recipe/kinds.ts";
 import type { Choice, Option } from "./domain.ts";
-import { holdsFor } from "./space.ts";
+import { holdsFor } from "./points.ts";
 import { type Chosen, chosenAt, type Selection } from "./substitute.ts";
 import type { Baseline } from "./words.ts";
 import type { WrittenSearch } from "./written.ts";

@@ -222,26 +222,28 @@ export function substitute(
 
 /** A list of positions with those that are chosen in the places of their names. */
 function placed(at: Positions, selection: Selection, source: string, edits: Edit[]): Positions | undefined {
-  const texts: string[] = [];
-  let changed = false;
-  const items = at.items.flatMap((item): readonly Position[] => {
-    const name = nameOfPosition(item);
-    const places = name === undefined ? undefined : placesOf(selection.get(name));
-    if (places === undefined) {
-      texts.push(source.slice(item.start, item.end));
-      return [item];
-    }
-    changed = true;
-    return places.map(({ path, text }) => {
-      texts.push(item.side === undefined ? text : `${item.side} ${text}`);
-      return { ...item, from: path };
-    });
-  });
+  const items = positionsAt(at, selection, source);
   const [first] = at.items;
   const last = at.items.at(-1);
-  if (!changed || first === undefined || last === undefined) return undefined;
-  edits.push({ start: first.start, end: last.end, text: texts.join(", ") });
-  return { ...at, items };
+  const same = items.length === at.items.length && items.every(({ item }, i) => item === at.items[i]);
+  if (same || first === undefined || last === undefined) return undefined;
+  edits.push({ start: first.start, end: last.end, text: items.map(({ text }) => text).join(", ") });
+  return { ...at, items: items.map(({ item }) => item) };
+}
+
+/** The positions of a list, chosen ones in the places of their names, and how each is written. */
+export function positionsAt(
+  at: Positions,
+  selection: Selection,
+  source: string,
+): readonly { readonly item: Position; readonly text: string }[] {
+  return at.items.flatMap((item) => {
+    const name = nameOfPosition(item);
+    const places = name === undefined ? undefined : placesOf(selection.get(name));
+    if (places === undefined) return [{ item, text: source.slice(item.start, item.end) }];
+    const side = item.side === undefined ? "" : `${item.side} `;
+    return places.map(({ path, text }) => ({ item: { ...item, from: path }, text: `${side}${text}` }));
+  });
 }
 
 // ----------------------------------------------------------------------------------------------------------------- uses
@@ -258,58 +260,37 @@ export interface ModelUses {
   readonly occurrences: readonly Occurrence[];
   /** Choices that are a unit, or say where one goes: what a candidate without attention lacks. */
   readonly grafts: ReadonlySet<string>;
-  /** Those of them that say where. */
-  readonly places: ReadonlySet<string>;
-  /**
-   * Those of them whose members are independent of all else: positions of grafts, and units at fixed positions. Only
-   * where all positions of grafts are plain, for only pairs of different depths can be in each other's way.
-   */
-  readonly independent: ReadonlySet<string>;
 }
 
 /** Finds the `names` of choices in a model's expression. */
 export function usesOf(expr: Expr, names: ReadonlySet<string>): ModelUses {
   const occurrences: Occurrence[] = [];
-  const [places, units, bound] = [new Set<string>(), new Set<string>(), new Set<string>()];
-  let plain = true;
+  const grafts = new Set<string>();
   const visit = (part: Expr, clause: With | Sharing | undefined): void => {
     mapped(part, (inside) => {
       if (inside.kind === "With" || inside.kind === "Sharing") {
         enter(inside);
         return inside;
       }
-      if (inside.kind === "Name" && names.has(inside.name)) {
-        occurrences.push({ name: inside.name, clause });
-        bound.add(inside.name);
-      }
+      if (inside.kind === "Name" && names.has(inside.name)) occurrences.push({ name: inside.name, clause });
       return undefined;
     });
   };
   const enter = (clause: With | Sharing): void => {
-    const items = clause.at?.items ?? [];
-    const here = items.map(nameOfPosition).filter((name) => name !== undefined && names.has(name));
-    for (const name of here) {
-      if (name === undefined) continue;
+    const graft = clause.kind === "With";
+    for (const item of clause.at?.items ?? []) {
+      const name = nameOfPosition(item);
+      if (name === undefined || !names.has(name)) continue;
       occurrences.push({ name, clause });
-      (clause.kind === "With" ? places : bound).add(name);
+      if (graft) grafts.add(name);
     }
-    if (clause.kind === "Sharing") return;
-    if (items.some(({ from }) => from.kind !== "Path")) plain = false;
+    if (!graft) return;
     const unit = nameOfUnit(clause.unit);
-    if (unit === undefined || !names.has(unit)) return visit(clause.unit, clause);
-    occurrences.push({ name: unit, clause });
-    units.add(unit);
-    // A unit at chosen positions is the same at all of them.
-    if (here.length > 0) bound.add(unit);
+    if (unit !== undefined && names.has(unit)) grafts.add(unit);
+    visit(clause.unit, clause);
   };
   visit(expr, undefined);
-  const grafts = new Set([...places, ...units]);
-  return {
-    occurrences,
-    grafts,
-    places,
-    independent: new Set(plain ? [...grafts].filter((name) => !bound.has(name)) : []),
-  };
+  return { occurrences, grafts };
 }
 
 /** Names that occur in an expression. */

@@ -7,8 +7,8 @@
 import type * as ast from "../../grammar/ast.ts";
 import type { Module } from "../elaborate/modules.ts";
 import { BARE, findBinding } from "../elaborate/modules.ts";
+import { labelOf, modelAt } from "./points.ts";
 import type { Called } from "./recipes.ts";
-import { labelOf, modelAt } from "./space.ts";
 import { type Selection, splice } from "./substitute.ts";
 import type { WrittenSearch } from "./written.ts";
 

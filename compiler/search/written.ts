@@ -21,7 +21,16 @@ import { type Read, readSection, say } from "../recipe/sections.ts";
 import { valMetric } from "../recipe/words.ts";
 import { type Around, type Choice, readChoice } from "./domain.ts";
 import type { Factor, Objective } from "./search.ts";
-import { type Chosen, chosenAt, type ModelUses, mapped, namesIn, type Selection, substitute, usesOf } from "./substitute.ts";
+import {
+  type Chosen,
+  chosenAt,
+  type ModelUses,
+  mapped,
+  namesIn,
+  type Selection,
+  substitute,
+  usesOf,
+} from "./substitute.ts";
 import { LIMIT, SEARCH } from "./words.ts";
 
 export interface WrittenSearch {
@@ -352,7 +361,12 @@ function ungraftedPositions({ model, given, choose, uses, context, bind }: Base)
       continue;
     }
     const factors: Factor[] = [];
-    const choice = readChoice(item, factors, { between: nowhere, graft: false, names: new Set(selection.keys()) }, context);
+    const choice = readChoice(
+      item,
+      factors,
+      { between: nowhere, graft: false, names: new Set(selection.keys()) },
+      context,
+    );
     const levels = factors.map((_, i) => (i === 0 && choice.domain.kind === "one" && !choice.domain.optional ? 0 : 1));
     if (choice.domain.kind === "subset") levels.fill(0);
     selection.set(name, chosenAt(choice, levels, selection, context.module.source.text));

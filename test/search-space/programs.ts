@@ -2,7 +2,6 @@
  * Searches for the tests: a small two-stream network with a recipe, and the examples from the disk.
  */
 import { expect } from "vitest";
-import type { Source } from "../../grammar/source.ts";
 import {
   type CandidateElaboration,
   candidateOf,
@@ -11,9 +10,10 @@ import {
   type SearchOptions,
 } from "../../compiler/search/elaborate.ts";
 import type { Candidate, Search } from "../../compiler/search/search.ts";
+import type { Source } from "../../grammar/source.ts";
 import { resolveWith } from "../elaborate/programs.ts";
 
-/** Two streams of three convolutions, 16 pixels, 2 fields of flow; and a recipe that takes a rate and a number of epochs. */
+/** Three convolutions, and a recipe that takes a rate and a number of epochs. */
 export const NET = `block Tiny(classes: int = 2, width: int = 8)(x: [N, C, H, W]) -> [N, classes] =
   Conv(width) @conv1 -> ReLU -> MaxPool(2) @pool1 -> Conv(width) @conv2 -> ReLU -> Conv(width) @conv3 -> ReLU
   -> GlobalAvgPool -> Linear(classes) @fc
@@ -24,29 +24,36 @@ recipe Train(lr: float = 1e-2, epochs: int = 9) {
 }
 `;
 
-export const STREAMS = "over spatial: f32[N, 3, 16, 16], temporal: f32[N, 4, 16, 16]";
+const STREAMS = "over spatial: f32[N, 3, 8, 8], temporal: f32[N, 4, 8, 8]";
 
-/** The small network with its grafts. */
-export const tiny = (grafts: string, args = ""): string => `Tiny${args} ×2 ${STREAMS} ${grafts}`;
+/** Two streams of it, 8 pixels and 2 fields of flow, with grafts. */
+export const tiny = (grafts: string, args = ""): string => `Tiny${args} ×2 ${STREAMS} ${grafts}`.trimEnd();
+
+/** A search over it. */
+export const searchIn = (body: string, before = ""): string => `${NET}${before}search S {\n${body}\n}\n`;
 
 export const sourceOf = (text: string): Source => ({ path: "search.net", text });
 
-export function searchText(
-  text: string,
-  options: SearchOptions = {},
-  files: Readonly<Record<string, string>> = {},
-): SearchElaboration {
-  return elaborateSearch(sourceOf(text), resolveWith(files), options);
+export function elaborateText(text: string, options: SearchOptions = {}): SearchElaboration {
+  return elaborateSearch(sourceOf(text), resolveWith({}), options);
 }
 
-/** The search of a text that has no errors. */
+/** The search with these lines, about which there is nothing to say. */
 export function searchOf(body: string, options: SearchOptions = {}): Search {
-  const { search, diagnostics } = searchText(`${NET}search S {\n${body}\n}\n`, options);
+  const { search, diagnostics } = elaborateText(searchIn(body), options);
   expect(diagnostics).toEqual([]);
   if (search === undefined) throw new Error("there is no search");
   return search;
 }
 
-export function candidateIn(text: string, candidate: Candidate, options: SearchOptions = {}): CandidateElaboration {
-  return candidateOf(sourceOf(text), resolveWith({}), { ...options, levels: candidate.levels });
+export const labelsOf = ({ space }: Search): readonly string[] => space.candidates.map(({ label }) => label);
+
+export function candidate(search: Search, label: string): Candidate {
+  const found = search.space.candidates.find((each) => each.label === label);
+  if (found === undefined) throw new Error(`no candidate is ${label}: ${labelsOf(search).join(" | ")}`);
+  return found;
+}
+
+export function made(text: string, { levels }: Candidate, options: SearchOptions = {}): CandidateElaboration {
+  return candidateOf(sourceOf(text), resolveWith({}), { ...options, levels, complete: false });
 }
