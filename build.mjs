@@ -1,5 +1,6 @@
 /**
- * Builds the package: `dist/` from the sources, the standard library beside it, and the `netc` command.
+ * Builds the package: `dist/` from the sources, the standard library beside it with its syntax trees, and the
+ * `netc` command.
  *
  * tsc writes every module and its types; then the entry points are written over by bundles of what they reach, in a few
  * chunks under dist/chunks. The command would otherwise open some 800 small files to read one line, most of them the
@@ -21,7 +22,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { rolldown } from "rolldown";
 
 const root = fileURLToPath(new URL(".", import.meta.url));
@@ -138,6 +139,18 @@ async function bundle() {
   writeFileSync(join(dist, "chunks/LICENSES.txt"), licences(modules));
 }
 
+/** Puts the syntax tree of every module of the standard library beside it: reading JSON is ten times as fast. */
+async function parseLibrary() {
+  const { parse } = await import(pathToFileURL(join(dist, "grammar/parser.js")).href);
+  const folder = join(dist, "compiler/std");
+  for (const name of readdirSync(folder)) {
+    const text = readFileSync(join(folder, name), "utf8");
+    const { file, diagnostics } = parse({ path: `std/${name}`, text });
+    for (const { message } of diagnostics) throw new Error(`compiler/std/${name}: ${message}`);
+    writeFileSync(join(folder, name.replace(/\.net$/, ".json")), JSON.stringify(file));
+  }
+}
+
 rmSync(dist, { recursive: true, force: true });
 const tsc = spawnSync(
   process.execPath,
@@ -146,6 +159,7 @@ const tsc = spawnSync(
 );
 if (tsc.status !== 0) process.exit(1);
 cpSync(join(root, "compiler/std"), join(dist, "compiler/std"), { recursive: true });
+await parseLibrary();
 await bundle();
 chmodSync(main, 0o755);
 
