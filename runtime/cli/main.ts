@@ -226,6 +226,25 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     exit = await (await import("./commands/inspect.ts")).inspect(file, options);
   });
 
+  device(
+    sizes(
+      json(
+        program
+          .command("profile")
+          .description("time every kernel of a model, beside what this device can do at best")
+          .argument("<file>", "a .net file, or - for standard input")
+          .option("--train", "a training step (SGD with momentum) instead of a forward pass")
+          .addOption(
+            new Option("--rounds <n>", "how often everything is timed; the least counts")
+              .argParser(positive)
+              .default(5),
+          ),
+      ),
+    ),
+  ).action(async (file, options) => {
+    exit = await (await import("./commands/profile.ts")).profile(file, options);
+  });
+
   weights(
     device(
       json(

@@ -187,6 +187,16 @@ class WasmRunner implements Runner {
     }
   }
 
+  repeat(index: number, times: number): Promise<void> {
+    const [step, prepared] = [this.program.run[index], this.#runSteps[index]];
+    if (step === undefined || prepared === undefined)
+      return Promise.reject(new EngineError({ kind: "usage", what: `the program has no step ${index}` }));
+    return this.#runAll(
+      Array.from({ length: times }, () => step),
+      Array.from({ length: times }, () => prepared),
+    );
+  }
+
   dispose(): void {
     this.#fail(new EngineError({ kind: "usage", what: "the runner is disposed of" }));
     for (const thread of this.#threads) thread.end();
