@@ -29,8 +29,8 @@ const root = fileURLToPath(new URL(".", import.meta.url));
 const dist = join(root, "dist");
 const main = join(dist, "runtime/cli/main.js");
 
-/** Loaded where they are used, from node_modules: native code, and a compiler of 13 MB. */
-const EXTERNAL = [/^node:/, "webgpu", "node-av", "sharp", "ts-morph"];
+/** Loaded where they are used, from node_modules: native code, a compiler of 13 MB, drivers of databases. */
+const EXTERNAL = [/^node:/, "webgpu", "node-av", "sharp", "ts-morph", "libsql", "pg", "bullmq", "ioredis"];
 
 /** Entry points of the command and the library, and of the engine, which runs in browsers too and shares no chunk. */
 const BUNDLES = [
