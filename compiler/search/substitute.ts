@@ -68,7 +68,7 @@ function filled(option: Option, levels: ArrayLike<number>, before: Selection, so
 
 // ---------------------------------------------------------------------------------------------------------------- text
 
-interface Edit {
+export interface Edit {
   readonly start: number;
   readonly end: number;
   readonly text: string;
