@@ -31,9 +31,9 @@ export type Taken =
 /** The worker, as a source of trials sees it. */
 export interface Taker {
   /** Takes this trial, or the first that waits, and resolves when it is no longer this worker's. Never rejects. */
-  take(trial?: string): Promise<Taken>;
+  readonly take: (trial?: string) => Promise<Taken>;
   /** Asks the store at once whether a trial is still this worker's: for whoever has a reason to doubt it. */
-  check(trial: string): void;
+  readonly check: (trial: string) => void;
 }
 
 export interface ServeOptions {
@@ -181,35 +181,46 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
   };
   const patient = outlast(store, patience);
 
-  /** Trials under way: their attempt, and what asks about them at once. */
-  const minded = new Map<string, { readonly attempt: number; readonly check: () => void }>();
+  /** Trials that are this worker's, from the answer to its claim on. */
+  const held = new Set<string>();
+  /** Of those that are being trained, what asks about them at once. */
+  const checks = new Map<string, () => void>();
   let idleSince = performance.now();
 
   /**
    * Takes a trial. An answer that was lost on its way may have been a claim: then the trial is this worker's without its
-   * knowing, so before it asks again it gives back what bears its name and is not minded.
+   * knowing, so before it asks again it gives back what bears its name and is not held. Claims go one after the other, so
+   * that none is taken for such a lost one.
    */
-  async function claimOf(trial: string | undefined): Promise<Claim | undefined> {
+  let claiming: Promise<unknown> = Promise.resolve();
+  let asking = 0;
+  function claimOf(trial: string | undefined): Promise<Claim | undefined> {
+    asking += 1;
+    const claim = claiming.then(() => claimInTurn(trial)).finally(() => (asking -= 1));
+    claiming = claim.catch(() => undefined);
+    return claim;
+  }
+  async function claimInTurn(trial: string | undefined): Promise<Claim | undefined> {
     let asked = false;
-    return persist(
-      async () => {
-        if (asked) await giveBackUnknown();
-        if (leaving.signal.aborted) return undefined;
-        asked = true;
-        const claim = await store.claim(study.id, worker, trial);
-        if (claim !== undefined || trial === undefined) return claim;
-        // The queue has found out before the coordinator that a worker is gone.
-        const row = await store.trial(trial);
-        if (row?.state !== "running" || minded.has(trial)) return undefined;
-        const freed = await store.reclaim(study.id, timing.lostSeconds);
-        return freed.includes(trial) ? store.claim(study.id, worker, trial) : undefined;
-      },
-      { ...patience, graceSeconds: 0 },
-    );
+    const ask = async (): Promise<Claim | undefined> => {
+      if (asked) await giveBackUnknown();
+      if (leaving.signal.aborted || (trial !== undefined && held.has(trial))) return undefined;
+      asked = true;
+      const claim = await store.claim(study.id, worker, trial);
+      if (claim !== undefined || trial === undefined) return claim;
+      // The queue may have found out before the coordinator that a worker is gone.
+      const row = await store.trial(trial);
+      if (row?.state !== "running") return undefined;
+      const freed = await store.reclaim(study.id, timing.lostSeconds);
+      return freed.includes(trial) ? store.claim(study.id, worker, trial) : undefined;
+    };
+    const claim = await persist(ask, { ...patience, graceSeconds: 0 });
+    if (claim !== undefined) held.add(claim.trial.id);
+    return claim;
   }
   async function giveBackUnknown(): Promise<void> {
     for (const row of await store.trials(study.id))
-      if (row.state === "running" && row.worker === worker && !minded.has(row.id))
+      if (row.state === "running" && row.worker === worker && !held.has(row.id))
         await store.release(row.id, row.attempt);
   }
 
@@ -228,7 +239,7 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
 
     const over = new AbortController();
     let doubt = new AbortController();
-    minded.set(trial.id, { attempt, check: () => doubt.abort() });
+    checks.set(trial.id, () => doubt.abort());
     const beating = (async (): Promise<void> => {
       let failed: number | undefined;
       while (!over.signal.aborted) {
@@ -253,8 +264,7 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
       over.abort();
       leaving.signal.removeEventListener("abort", onLeaving);
       await beating;
-      minded.delete(trial.id);
-      idleSince = performance.now();
+      checks.delete(trial.id);
     }
   }
 
@@ -278,16 +288,18 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
 
   async function take(trial?: string): Promise<Taken> {
     try {
-      if (leaving.signal.aborted || (trial !== undefined && minded.has(trial))) return { kind: "nothing" };
       const claim = await claimOf(trial);
       if (claim === undefined) return { kind: "nothing" };
-      const { number } = claim.trial;
+      const { id, number } = claim.trial;
       log({ kind: "taken", trial: number, text: `trial ${number} taken, attempt ${claim.attempt}` });
-      const end = await mind(claim);
+      const end = await mind(claim).finally(() => {
+        held.delete(id);
+        idleSince = performance.now();
+      });
       ends[end] += 1;
       log({ kind: "ended", trial: number, text: `trial ${number}: ${end}` });
       if (end !== "handed back" && end !== "failed") return { kind: "ended", end };
-      const row = await patient.trial(claim.trial.id);
+      const row = await patient.trial(id);
       return row?.state === "waiting" && row.attempt === claim.attempt
         ? { kind: "waiting", trial: row }
         : { kind: "ended", end };
@@ -305,14 +317,15 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
     while (!leaving.signal.aborted) {
       const period = drainSeconds === undefined ? timing.watchSeconds : Math.min(timing.watchSeconds, drainSeconds);
       await pause(period, leaving.signal);
-      if (leaving.signal.aborted || minded.size > 0) continue;
+      if (leaving.signal.aborted || held.size > 0) continue;
       try {
         const now = await store.study(study.id);
         if (now === undefined || now.state === "complete" || now.state === "cancelled")
           leave("finished", `the study \`${study.name}\` is ${now?.state ?? "gone from the store"}`);
         else if (drainSeconds !== undefined && performance.now() - idleSince >= 1000 * drainSeconds) {
           const waiting = (await store.trials(study.id)).some((row) => row.state === "waiting");
-          if (!waiting || now.state === "paused") leave("drained", "nothing waits to be trained");
+          if ((!waiting || now.state === "paused") && held.size === 0 && asking === 0)
+            leave("drained", "nothing waits to be trained");
         }
       } catch (error) {
         // Whoever takes the next trial meets the same error, and has the patience for it.
@@ -321,7 +334,7 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
     }
   }
 
-  const taker: Taker = { take, check: (trial) => minded.get(trial)?.check() };
+  const taker: Taker = { take, check: (trial) => checks.get(trial)?.() };
   try {
     const watching = watch().catch((error: unknown) => {
       fault ??= error;

@@ -72,7 +72,7 @@ export function parseQueueAddress(
     username: url.username === "" ? undefined : decoded(url.username),
     password: password === "" ? undefined : password,
     database: Number(path),
-    tls: url.protocol.endsWith("s:"),
+    tls: /^(rediss|valkeys):$/.test(url.protocol),
   };
 }
 
