@@ -63,6 +63,8 @@ export function queueFault(error: unknown, shown: string, clean: (text: string) 
   const code = codeOf(error);
   const said = clean(error instanceof Error ? error.message : String(error));
   const why = UNREACHABLE[code];
+  if (/max retries per request|[Cc]onnection is closed|[Cc]ommand timed out|timeout expired|read timeout/.test(said))
+    return new QueueError("unreachable", `cannot reach the queue ${shown}: no answer`, REACH);
   if (why !== undefined) return new QueueError("unreachable", `cannot reach the queue ${shown}: ${why}`, REACH);
   const refusal =
     REFUSED[code] ?? (/WRONGPASS|NOAUTH|NOPERM/.test(said) ? "the password is wrong, or missing" : undefined);

@@ -33,7 +33,7 @@ import { QueueError, queueFault } from "./errors.ts";
 const SCHEMA = "netc_queue";
 /** Trials are told of in portions, so that none of the server's transactions is long. */
 const PORTION = 500;
-const ANSWER_SECONDS = 15;
+const ANSWER_SECONDS = 10;
 
 export interface QueueTiming {
   /** A job whose worker has not renewed its lock for so long is given to another. */
@@ -165,7 +165,9 @@ function connectionOf(address: QueueAddress, who: "teller" | "worker"): Connecti
       ...redisOptions(address),
       // Reconnects for ever, in at most two seconds.
       retryStrategy: (times: number) => Math.min(100 * 2 ** Math.min(times, 10), 2000),
-      ...(who === "worker" ? { maxRetriesPerRequest: null } : { commandTimeout: 1000 * ANSWER_SECONDS }),
+      ...(who === "worker"
+        ? { maxRetriesPerRequest: null }
+        : { maxRetriesPerRequest: 2, commandTimeout: 1000 * ANSWER_SECONDS }),
     };
   return {
     connectionString: address.connectionString,
@@ -226,7 +228,10 @@ class OpenQueue implements TrialQueue {
     await Promise.all(queues.map((queue) => closed(queue)));
   }
 
-  /** Asks the study's queue, within a time. A queue that failed is opened anew: BullMQ keeps a failed start for ever. */
+  /**
+   * Asks the study's queue, within a time. On PostgreSQL a queue that failed is opened anew, for BullMQ keeps a start that
+   * failed for ever; on Redis it connects again by itself.
+   */
   async #ask<T>(study: string, ask: (queue: BullQueue) => Promise<T>): Promise<T> {
     let queue = this.#queues.get(study);
     if (queue === undefined) {
@@ -247,8 +252,10 @@ class OpenQueue implements TrialQueue {
     try {
       return await Promise.race([ask(queue), late]);
     } catch (error) {
-      if (this.#queues.get(study) === queue) this.#queues.delete(study);
-      void closed(queue);
+      if (this.#address.kind === "postgres") {
+        if (this.#queues.get(study) === queue) this.#queues.delete(study);
+        void closed(queue);
+      }
       throw faultOf(this.#address, error);
     } finally {
       clearTimeout(timer);
@@ -260,7 +267,7 @@ class OpenQueue implements TrialQueue {
     let down = false;
     const complain = (error: unknown): void => {
       // While the server is away every attempt to reach it is an error; a person wants to read of it once.
-      if (down || signal.aborted) return;
+      if (down || signal.aborted || isBookkeeping(error)) return;
       down = true;
       log({ kind: "outage", text: faultOf(this.#address, error).message });
     };
@@ -355,6 +362,14 @@ class OpenQueue implements TrialQueue {
         });
     }
   }
+}
+
+/** That a job was given to another meanwhile, or lost: of no concern, for the store knows who has the trial. */
+function isBookkeeping(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    /^Missing (lock|key)|^Lock mismatch|renew lock|is not in the active state/.test(error.message)
+  );
 }
 
 /** A name that Redis and BullMQ allow (no colon): one queue a study. */
