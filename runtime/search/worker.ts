@@ -319,12 +319,12 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
       await pause(period, leaving.signal);
       if (leaving.signal.aborted || held.size > 0) continue;
       try {
-        const now = await store.study(study.id);
-        if (now === undefined || now.state === "complete" || now.state === "cancelled")
-          leave("finished", `the study \`${study.name}\` is ${now?.state ?? "gone from the store"}`);
+        const state = await store.studyState(study.id);
+        if (state === undefined || state === "complete" || state === "cancelled")
+          leave("finished", `the study \`${study.name}\` is ${state ?? "gone from the store"}`);
         else if (drainSeconds !== undefined && performance.now() - idleSince >= 1000 * drainSeconds) {
           const waiting = (await store.trials(study.id)).some((row) => row.state === "waiting");
-          if ((!waiting || now.state === "paused") && held.size === 0 && asking === 0)
+          if ((!waiting || state === "paused") && held.size === 0 && asking === 0)
             leave("drained", "nothing waits to be trained");
         }
       } catch (error) {

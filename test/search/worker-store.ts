@@ -105,6 +105,10 @@ export function memoryStore(trials: readonly TrialRow[], study: StudyRow = study
       if (store.down) throw new Unreachable();
       return store.studyRow;
     },
+    async studyState() {
+      if (store.down) throw new Unreachable();
+      return store.studyRow.state;
+    },
     async trials() {
       if (store.down) throw new Unreachable();
       return [...rows.values()];

@@ -18,9 +18,8 @@ export async function reconcile(
   study: string,
   known?: readonly TrialRow[],
 ): Promise<number> {
-  const row = await store.study(study);
   // Nothing of a paused study can be taken; it is told of when the study goes on.
-  if (row?.state !== "running") return 0;
+  if ((await store.studyState(study)) !== "running") return 0;
   const trials = known ?? (await store.trials(study));
   return queue.fill(
     study,
