@@ -12,6 +12,7 @@
  */
 import { hostname } from "node:os";
 import { isPassing, outlast, type Patience, pause, persist } from "./patience.ts";
+import { StoreError } from "./store/error.ts";
 import type { Claim, Orders, StudyRow, StudyStore, TrialRow } from "./study.ts";
 import type { TrainTrial, TrialEnd } from "./training.ts";
 
@@ -277,7 +278,8 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
       if (end === "handed back") await patient.release(trial.id, attempt);
       return end;
     } catch (error) {
-      if (isStoreError(error)) {
+      // The store's fault, not the trial's.
+      if (error instanceof StoreError) {
         await patient.release(trial.id, attempt).catch(() => false);
         throw error;
       }
@@ -356,11 +358,6 @@ const ORDERS: Readonly<Record<Exclude<Orders, "go on">, string>> = {
   cancel: "cancelled",
   lost: "another worker has it, so it is dropped here",
 };
-
-/** An error that is the store's, not the trial's: unreachable, full, damaged. */
-function isStoreError(error: unknown): boolean {
-  return error instanceof Error && error.name === "StoreError";
-}
 
 /** Asks the store itself for trials, every so many seconds while there is none. */
 export function pollStore(seconds = 0.25): TrialSource {

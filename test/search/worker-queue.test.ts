@@ -6,7 +6,8 @@ import { QueueError, queueFault } from "../../runtime/search/queue/errors.ts";
 import { jobIdOf, openQueue, type TrialQueue } from "../../runtime/search/queue/queue.ts";
 import { reconcile } from "../../runtime/search/queue/reconcile.ts";
 import type { TrialRow } from "../../runtime/search/study.ts";
-import { memoryStore, studyRow, trialRow } from "./worker-store.ts";
+import { trialWith } from "./store-tools.ts";
+import { storeWith } from "./worker-store.ts";
 
 const SECRET = "hunter2/é";
 const WRITTEN = encodeURIComponent(SECRET);
@@ -108,12 +109,12 @@ describe("what goes wrong with a queue", () => {
 describe("jobs", () => {
   it("have ids that BullMQ takes, one for each time that a trial waits", () => {
     const rows = [
-      trialRow(1),
-      trialRow(1, { attempt: 1 }),
-      trialRow(1, { attempt: 1, epochs: 9 }),
-      trialRow(2),
-      trialRow(3, { id: "12" }),
-      trialRow(3, { id: "a:b:c" }),
+      trialWith("study", 1),
+      trialWith("study", 1, { attempt: 1 }),
+      trialWith("study", 1, { attempt: 1, epochs: 9 }),
+      trialWith("study", 2),
+      trialWith("study", 3, { id: "12" }),
+      trialWith("study", 3, { id: "a:b:c" }),
     ];
     const ids = rows.map(jobIdOf);
     expect(new Set(ids).size).toBe(rows.length);
@@ -139,21 +140,24 @@ describe("reconciling", () => {
   }
 
   it("tells of what waits, in order, and of nothing else", async () => {
-    const rows = [
-      trialRow(3),
-      trialRow(1, { state: "complete" }),
-      trialRow(2),
-      trialRow(4, { state: "running" }),
-      trialRow(5, { state: "paused" }),
-    ];
+    const test = await storeWith(4);
     const { queue, told } = listening();
-    expect(await reconcile(memoryStore(rows), queue, "study-1")).toBe(2);
-    expect(told.map((rows) => rows.map((row) => row.number))).toEqual([[2, 3]]);
+    await test.store.claim(test.study.id, "w", test.ids[1]);
+    await test.store.cancel(test.ids[3] ?? "");
+    expect(await reconcile(test.store, queue, test.study.id)).toBe(2);
+    const known = [...(await test.store.trials(test.study.id))].reverse();
+    expect(await reconcile(test.store, queue, test.study.id, known)).toBe(2);
+    expect(told.map((rows) => rows.map((row) => row.number))).toEqual([
+      [1, 3],
+      [1, 3],
+    ]);
   });
 
   it.each(["paused", "complete", "cancelled"] as const)("leaves a %s study alone", async (state) => {
+    const test = await storeWith(1);
     const { queue, told } = listening();
-    expect(await reconcile(memoryStore([trialRow(1)], studyRow({ state })), queue, "study-1")).toBe(0);
+    await test.store.setStudyState(test.study.id, state);
+    expect(await reconcile(test.store, queue, test.study.id)).toBe(0);
     expect(told).toEqual([]);
   });
 });
