@@ -152,6 +152,7 @@ const running = new Set();
 process.on("exit", () => {
   for (const server of running) server.end();
 });
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(name, () => process.exit(1));
 
 class Server {
   constructor(name, port) {

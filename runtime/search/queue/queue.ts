@@ -203,11 +203,7 @@ class OpenQueue implements TrialQueue {
       const known = new Set(await queue.getRanges(["wait", "prioritized", "delayed", "active"], 0, -1));
       const missing = waiting.filter((row) => !known.has(jobIdOf(row)));
       for (let first = 0; first < missing.length; first += PORTION)
-        await queue.addBulk(
-          missing
-            .slice(first, first + PORTION)
-            .map((row) => ({ name: "trial", data: { trial: row.id }, opts: jobOptions(row) })),
-        );
+        await queue.addBulk(missing.slice(first, first + PORTION).map(jobOf));
       return missing.length;
     });
   }
@@ -278,8 +274,7 @@ class OpenQueue implements TrialQueue {
     while (!signal.aborted) {
       const worker = this.#worker(taker, options, complain, recovered);
       try {
-        await worker.bull.waitUntilReady();
-        recovered();
+        await Promise.race([worker.bull.waitUntilReady().then(recovered), aborted(signal)]);
         await aborted(signal);
       } catch (error) {
         complain(error);
@@ -352,7 +347,7 @@ class OpenQueue implements TrialQueue {
     log: (event: WorkerEvent) => void,
   ): Promise<void> {
     try {
-      await this.fill(study, [trial]);
+      await this.#ask(study, (queue) => queue.addBulk([jobOf(trial)]));
     } catch (error) {
       if (!signal.aborted)
         log({
@@ -372,9 +367,10 @@ function isBookkeeping(error: unknown): boolean {
   );
 }
 
-/** A name that Redis and BullMQ allow (no colon): one queue a study. */
+/** One queue a study, of a name without a colon, and short, for PostgreSQL shows it beside the worker's. */
 function queueNameOf(study: string): string {
-  return `netc-${/^[\w-]{1,64}$/.test(study) ? study : createHash("sha256").update(study).digest("hex")}`;
+  const hash = /^[0-9a-f]{24,}$/.test(study) ? study : createHash("sha256").update(study).digest("hex");
+  return `netc-${hash.slice(0, 24)}`;
 }
 
 /** Neither a colon, nor a number. */
@@ -382,8 +378,8 @@ export function jobIdOf(row: Pick<TrialRow, "id" | "epochs" | "attempt">): strin
   return `t${row.id.replaceAll(":", "_")}-${row.epochs}-${row.attempt}`;
 }
 
-function jobOptions(row: TrialRow): JobsOptions {
-  return {
+function jobOf(row: TrialRow): { readonly name: string; readonly data: TrialJob; readonly opts: JobsOptions } {
+  const opts: JobsOptions = {
     jobId: jobIdOf(row),
     // A hiccup between worker and queue; not the trial's own failures.
     attempts: 3,
@@ -393,6 +389,7 @@ function jobOptions(row: TrialRow): JobsOptions {
     // One that was begun goes first: its rung or its study waits for it.
     ...(row.attempt > 0 && row.fruitless === 0 ? { lifo: true } : {}),
   };
+  return { name: "trial", data: { trial: row.id }, opts };
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
