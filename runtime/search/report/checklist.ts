@@ -26,7 +26,7 @@ export function checklistOf(report: Known): StudyReport["checklist"] {
       question: "Is there code for the training of the final models?",
       answer: `netc ${report.netc} and the study's sources, which its store keeps; search hash ${report.searchHash}.`,
     },
-    { question: "Is there code for the search space?", answer: "The `search` block among the same sources." },
+    { question: "Is there code for the search space?", answer: "The search block among the same sources." },
     {
       question: "Are the hyperparameters of the final training and its seeds given?",
       answer: `In the recipe of the same sources; ${count(seeds.replicates.final, "fresh seed")} for every row of the table, listed in trials.csv.`,

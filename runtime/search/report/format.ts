@@ -5,7 +5,7 @@
  */
 import type { Interval } from "../../metrics/intervals.ts";
 import type { MetricText } from "../../metrics/scores.ts";
-import { minus } from "../../report/text.ts";
+import { magnitude, minus } from "../../report/text.ts";
 
 type Unit = Pick<MetricText, "unit">;
 
@@ -42,6 +42,15 @@ export const differenceText = (interval: Interval, text: Unit): string =>
 export function rangeText({ low, high }: Interval, write: (value: number) => string): string {
   return Number.isNaN(low) || Number.isNaN(high) ? "no interval" : `[${write(low)}, ${write(high)}]`;
 }
+
+/** A cost with four digits, so that a column of them lines up: `1.250 M`. */
+export function costText(value: number): string {
+  const [, number = "", unit = ""] = /^([\d.]+)( \D+)$/.exec(magnitude(value)) ?? [];
+  return number === "" ? magnitude(value) : `${Number(number).toPrecision(4)}${unit}`;
+}
+
+/** `p = 0.004`, `p < 0.001` */
+export const pWords = (p: number): string => `p ${pText(p).replace(/^(?=[\d–])/, "= ")}`;
 
 /** `< 0.001`, `0.004`, `0.12`; `–` where nothing was tested. */
 export function pText(p: number): string {

@@ -82,7 +82,9 @@ function latencyOf(data: StudyData, trials: readonly TrialRow[]): ReportCandidat
 function candidatesOf(data: StudyData, notation: Notation, scores: Scores): readonly ReportCandidate[] {
   const { space } = data.study.search;
   const listed =
-    space.candidates.length <= LISTED ? space.candidates : space.candidates.filter(({ index }) => scores.tried.has(index));
+    space.candidates.length <= LISTED
+      ? space.candidates
+      : space.candidates.filter(({ index }) => scores.tried.has(index));
   return listed.map((candidate) => {
     const { index, label, hash, levels, costs, refused } = candidate;
     const tried = scores.tried.get(index);
@@ -135,11 +137,7 @@ function trialsOf(data: StudyData, scores: Scores): readonly ReportTrial[] {
 }
 
 /** Scores of full trainings of some phases, over what had been spent on those phases when they came. */
-export function searchCurveOf(
-  data: StudyData,
-  target: Target,
-  phases: readonly Phase[],
-): readonly CurveStep[] {
+export function searchCurveOf(data: StudyData, target: Target, phases: readonly Phase[]): readonly CurveStep[] {
   const { epochs: full } = data.study.search;
   const numbers = new Map(data.trials.map((trial) => [trial.id, trial]));
   const reached = new Map<string, number>();

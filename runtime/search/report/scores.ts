@@ -29,8 +29,7 @@ export function targetOf(objectives: readonly Objective[]): Target {
   const name = metric.metric.replace(SIDE, "");
   const known = metricOfName(name);
   const better = metric.goal === "maximize" ? "larger" : "smaller";
-  const text: MetricText =
-    known === undefined ? { title: name, formula: "", better, unit: "nats" } : metricText(known);
+  const text: MetricText = known === undefined ? { title: name, formula: "", better, unit: "nats" } : metricText(known);
   return { name, text, sign: metric.goal === "maximize" ? 1 : -1 };
 }
 

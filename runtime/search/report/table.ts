@@ -6,7 +6,7 @@
  */
 import type { Candidate, Objective, Search } from "../../../compiler/search/search.ts";
 import { holm, pairClips, pairedBootstrap, seedDifference, seedsBootstrap } from "../../metrics/intervals.ts";
-import { type ScoredClip, metricOfName } from "../../metrics/scores.ts";
+import { metricOfName, type ScoredClip } from "../../metrics/scores.ts";
 import type { Phase } from "../study.ts";
 import type { RowDifference, SearchRow, SubjectComparison, TableRow } from "./model.ts";
 import { type Notation, roleOf } from "./notation.ts";
@@ -29,8 +29,7 @@ export function choiceOf({ tried, target }: Scores): number | undefined {
     if (one.final.length === 0 || Number.isNaN(mean)) continue;
     const confirmed = one.trials.filter(({ phase, state }) => phase === "confirm" && state === "complete").length;
     // Candidates that were trained again as leaders go before those that a single training speaks for.
-    const better =
-      best === undefined || confirmed > best.seeds || (confirmed === best.seeds && mean > best.mean);
+    const better = best === undefined || confirmed > best.seeds || (confirmed === best.seeds && mean > best.mean);
     if (better) best = { candidate: one.candidate, mean, seeds: confirmed };
   }
   return best?.candidate;
@@ -243,7 +242,9 @@ export function subjectComparisons(
     const [one] = pairs;
     if (one === undefined) return [];
     const found =
-      pairs.length === 1 ? pairedBootstrap([metric], one, classes) : seedsBootstrap([metric], pairs, classes, { replicates: 4000 });
+      pairs.length === 1
+        ? pairedBootstrap([metric], one, classes)
+        : seedsBootstrap([metric], pairs, classes, { replicates: 4000 });
     const [result] = found.differences;
     if (result === undefined) return [];
     return [

@@ -3,12 +3,14 @@
  *
  * In: the record. Out: plain text by rows and columns; nothing is escaped here.
  */
-import { count, duration, grouped, magnitude, percent, significant } from "../../report/text.ts";
+import { count, duration, grouped, percent, significant } from "../../report/text.ts";
 import {
+  costText,
   differenceText,
   differenceUnitOf,
   meanText,
   pText,
+  pWords,
   rangeText,
   relativeText,
   scoreText,
@@ -66,7 +68,10 @@ function placement(report: StudyReport): {
 
 const withAside = (text: string, aside: string): string => (aside === "" ? text : `${text} (${aside})`);
 
-function differenceCells(test: RowDifference | undefined, text: StudyReport["metric"]["text"]): readonly [string, string] {
+function differenceCells(
+  test: RowDifference | undefined,
+  text: StudyReport["metric"]["text"],
+): readonly [string, string] {
   return test === undefined ? ["–", "–"] : [differenceText(test.difference, text), pText(test.corrected)];
 }
 
@@ -97,7 +102,7 @@ export function ablationTable(report: StudyReport): TextTable {
       if (candidate === undefined) return [];
       const { costs, latency } = candidate;
       const cost = (of: "params" | "flops"): string =>
-        withAside(magnitude(costs[of]), relativeText(costs[of], none?.costs[of]));
+        withAside(costText(costs[of]), relativeText(costs[of], none?.costs[of]));
       return [
         {
           cells: [
@@ -105,7 +110,7 @@ export function ablationTable(report: StudyReport): TextTable {
             ...who.cells(candidate),
             cost("params"),
             cost("flops"),
-            ...(timed ? [latency === undefined ? "–" : significant(latency.milliseconds, 3)] : []),
+            ...(timed ? [latency === undefined ? "–" : latency.milliseconds.toPrecision(3)] : []),
             meanText(row.mean, text),
             String(row.seeds.length),
             ...differenceCells(row.toNone, text),
@@ -140,7 +145,7 @@ export function ablationNotes(report: StudyReport): readonly string[] {
           `Sharing seeds makes the intervals of differences ${significant(gain, 2)} times as wide as they would be without (median of the table).`,
         ]),
     ...(few === 0 ? [] : [`${count(few, "row")} with one training: no interval.`]),
-    `Front: no other row has as good a mean at as low a ${costTitle(report)}. It is a matter of means, not of significance.`,
+    `Front: no other row has as good a mean at as low a cost (${costTitle(report)}). It is a matter of means, not of significance.`,
     ...(devices.length > 1
       ? ["Latencies are of the device that measured most of a row's trainings: rows may differ in it."]
       : []),
@@ -178,7 +183,7 @@ export function searchTable(report: StudyReport): TextTable {
           cells: [
             row.roles.join(", "),
             ...who.cells(candidate),
-            magnitude(candidate.costs.params),
+            costText(candidate.costs.params),
             meanText(row.mean, metric.text),
             String(row.seeds.length),
           ],
@@ -197,7 +202,7 @@ export function searchNotes(report: StudyReport): readonly string[] {
     ...(noise === undefined
       ? []
       : [
-          `A single training differs from its candidate's mean by ${scoreText(noise.deviation.value, metric.text)} (standard deviation).`,
+          `A single training differs from its candidate's mean by ${scoreText(noise.deviation.value, metric.text)} ${differenceUnitOf(metric.text)} (standard deviation).`,
         ]),
   ];
 }
@@ -300,7 +305,7 @@ export function leadOf(report: StudyReport): readonly string[] {
   const chosen = chosenRow(report);
   const candidate = candidateAt(report, choice);
   const sentences = [
-    `${count(space.feasible, "candidate")} might be trained; ${space.tried === space.feasible ? "all" : grouped(space.tried)} of them were.`,
+    `Of ${count(space.feasible, "feasible candidate")} ${space.tried === space.feasible ? "all" : grouped(space.tried)} were trained.`,
   ];
   if (chosen === undefined || candidate === undefined)
     sentences.push(
@@ -315,7 +320,7 @@ export function leadOf(report: StudyReport): readonly string[] {
       `On ${count(chosen.seeds.length, "fresh seed")} its ${scoreTitle(report)} is ${meanText(chosen.mean, metric.text)}${metric.text.unit === "share" ? " %" : ""}${
         toNone === undefined
           ? "."
-          : `: ${differenceText(toNone.difference, metric.text)}${metric.text.unit === "share" ? " pt" : ""} to none, paired by seed (p ${pText(toNone.corrected).replace(/^(?=\d)/, "= ")} after Holm's correction)${isBetter(toNone, signOf(report)) ? "." : "; that is no proof of a difference."}`
+          : `: ${differenceText(toNone.difference, metric.text)}${metric.text.unit === "share" ? " pt" : ""} to none, paired by seed (${pWords(toNone.corrected)} after Holm's correction)${isBetter(toNone, signOf(report)) ? "." : "; that is no proof of a difference."}`
       }`,
     );
   }
@@ -347,7 +352,10 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
       "budget",
       `${significant(budget.spent, 4)} of ${significant(budget.spend, 4)} full trainings of ${count(epochs, "epoch")}; by part: ${phases.length === 0 ? "none yet" : phases.map((phase) => `${phase} ${significant(byPhase[phase], 4)}`).join(", ")} (random and final come on top)`,
     ],
-    ["trials", states.length === 0 ? "none yet" : states.map((state) => `${grouped(budget.states[state])} ${state}`).join(", ")],
+    [
+      "trials",
+      states.length === 0 ? "none yet" : states.map((state) => `${grouped(budget.states[state])} ${state}`).join(", "),
+    ],
     [
       "time",
       `${duration(budget.deviceSeconds)} of training, ${duration(budget.overheadSeconds)} beside it, over all devices; ${duration(budget.wallSeconds)} from the first start to the last end`,
@@ -360,7 +368,7 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
       "rungs",
       rungs.length === 0
         ? "none: full trainings only"
-        : `${rungs.join(", ")}, then ${epochs} epochs${ranks.length === 0 ? "; too few trainings have passed several to say how well they rank" : `; Kendall's τ ${ranks.map(({ from, to, tau, trials }) => `${from}→${to} ${tau.value.toFixed(2)} ${rangeText(tau, (value) => value.toFixed(2))} (${trials})`).join(", ")}`}`,
+        : `${rungs.join(", ")}, then ${epochs} epochs${ranks.length === 0 ? "; too few trainings have passed several to say how well they rank" : `; Kendall's τ ${ranks.map(({ from, to, tau, trials }) => `${from}→${to} ${tau.value.toFixed(2)} ${rangeText(tau, (value) => value.toFixed(2))} of ${count(trials, "training")}`).join(", ")}`}`,
     ],
     [
       "noise",
@@ -395,11 +403,11 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
 }
 
 /** Warnings that stand before everything else. */
-export function syntheticWords(report: StudyReport): string | undefined {
+export function syntheticWords(report: StudyReport): readonly [what: string, warning: string] | undefined {
   if (!report.synthetic) return undefined;
   const rest = report.note
     .trimStart()
     .slice("SYNTHETIC".length)
     .replace(/^\s*:\s*/, "");
-  return `${rest}${/[.!?]$/.test(rest) || rest === "" ? "" : "."} The clips were drawn by a program. What is measured here says nothing about people.`;
+  return [rest, "The clips were drawn by a program. What is measured here says nothing about people."];
 }
