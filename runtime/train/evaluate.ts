@@ -17,7 +17,8 @@ import type { ClipPrediction } from "./records.ts";
 import { SourceError, type TrainerOptions, type Values } from "./trainer.ts";
 
 /** What evaluation needs of an experiment. */
-export interface EvaluationJob extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed"> {
+export interface EvaluationJob
+  extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed" | "compiler"> {
   readonly sides: Sides;
   /** The set's folder. */
   readonly folder: string;
@@ -80,8 +81,9 @@ export async function predictClips(
 }
 
 /** The inference program of a job's model, opened. */
-export async function openInference({ model, recipe, target, open, seed }: EvaluationJob): Promise<Runner> {
-  const compiled = compile(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
+export async function openInference(job: EvaluationJob): Promise<Runner> {
+  const { model, recipe, target, open, seed, compiler } = job;
+  const compiled = (compiler?.compile ?? compile)(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
   if ("diagnostics" in compiled) throw new SourceError(compiled.diagnostics);
   return open(compiled.ok);
 }

@@ -102,6 +102,7 @@ export function fakeStudy(options: FakeOptions = {}): StudyData {
       { kind: "cost", goal: "minimize", cost: "params" },
     ],
     requirements: ["memory(model) <= 7MB"],
+    latencyLimit: undefined,
     method: { kind: "gp" },
     spend: 30,
     replicates: { search: 1, confirm: 3, final: 5 },
