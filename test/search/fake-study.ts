@@ -75,7 +75,7 @@ const CANDIDATES: readonly Candidate[] = Array.from({ length: 32 }, (_, index) =
   };
 });
 
-const byMembers = (dots: string): number => Number.parseInt(dots.replaceAll("○", "0").replaceAll("●", "1"), 2);
+export const byMembers = (dots: string): number => Number.parseInt(dots.replaceAll("○", "0").replaceAll("●", "1"), 2);
 export const NONE: number = byMembers("○○○○○");
 export const ALL: number = byMembers("●●●●●");
 

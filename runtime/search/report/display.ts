@@ -53,7 +53,11 @@ function heading(state: DisplayState): readonly Piece[] {
     { rank: 3, text: done },
     { rank: 7, text: bar(share, 16), short: bar(share, 8) },
     { rank: 4, text: time },
-    { rank: 5, text: count(workers, "worker") },
+    {
+      rank: 5,
+      text: `${count(workers, "worker")}${counts.waiting === 0 ? "" : `, ${count(counts.waiting, "trial")} waiting`}`,
+      short: count(workers, "worker"),
+    },
     { rank: 6, text: lost },
   ];
 }
@@ -195,12 +199,11 @@ export function displayOf(
   const widths = { number: longest(numberOf), candidate: longest(candidateOf), epoch: longest(epochOf) };
   const hidden = state.running.length - shown.length;
   const { waiting } = state.counts;
-  const queue = waiting === 0 ? "" : `${grouped(waiting)} waiting`;
-  const more = hidden > 0 ? `… and ${hidden} more running${queue === "" ? "" : `, ${queue}`}` : "";
+  const more = hidden > 0 ? `… and ${hidden} more running` : "";
   return [
     ...top,
     ...shown.map((one) => indent(trial(one, state, widths))),
-    ...(more === "" ? [] : [indent([{ rank: 0, text: more }])]),
+    ...(more === "" ? [] : [indent([{ rank: 0, text: more, short: `… and ${hidden} more` }])]),
     ...(shown.length === 0 && state.state === "running"
       ? [
           indent([
