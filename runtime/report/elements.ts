@@ -12,7 +12,7 @@ export const el = (name: string, className: string, ...children: readonly string
 
 /** A number and its unit stay on one line. */
 export const unbroken = (words: string): string =>
-  words.replaceAll(/(\d) (?=(?:%|GiB|MiB|pt|±))/g, "$1\u00a0").replaceAll("± ", "±\u00a0");
+  words.replaceAll(/(\d) (?=(?:%|±|(?:GiB|MiB|pt|h|min|s)\b))/g, "$1\u00a0").replaceAll("± ", "±\u00a0");
 
 /** A paragraph of plain text. */
 export const paragraph = (words: string, className = ""): string => el("p", className, escapeText(unbroken(words)));

@@ -75,7 +75,7 @@ const CANDIDATES: readonly Candidate[] = Array.from({ length: 32 }, (_, index) =
   };
 });
 
-const byMembers = (dots: string): number => Number.parseInt(dots.replaceAll("○", "0").replaceAll("●", "1"), 2);
+export const byMembers = (dots: string): number => Number.parseInt(dots.replaceAll("○", "0").replaceAll("●", "1"), 2);
 export const NONE: number = byMembers("○○○○○");
 export const ALL: number = byMembers("●●●●●");
 
@@ -372,6 +372,7 @@ export function fakeFindings(): Findings {
     }),
   );
   return {
+    leader: { candidate: byMembers("○○●●●"), expected: around(0.7325, 0.0061), none: around(0.7002, 0.0058) },
     noise: { deviation: { value: 0.0067, low: 0.0051, high: 0.0098 }, trainings: 20, candidates: 6 },
     ranks: [
       { from: 3, to: 27, tau: { value: 0.41, low: 0.05, high: 0.68 }, trials: 17 },

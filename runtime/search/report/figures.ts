@@ -60,7 +60,7 @@ export function learningFigure(report: StudyReport): Figure | undefined {
   return lineChart({
     name: "learning",
     title: `${validationTitle(report)}, by epoch`,
-    caption: `A faint line is one training before the final ones.${left ? " Orange, ended by a ring: left behind a rung (dotted)." : ""}${failed ? " Ringed in violet: failed." : ""} Thick: means over all trainings of none${choice === undefined || choice === space.none ? "" : " and of the choice"}.`,
+    caption: `A faint line is one training before the final ones.${left ? " Orange, ended by a ring: left behind a rung (dotted)." : ""}${failed ? " Ringed in violet: failed." : ""} Thick: the mean of all trainings of none${choice === undefined || choice === space.none ? "" : ", and of the choice"}.`,
     xLabel: "epoch",
     xMax: epochs,
     curves: [

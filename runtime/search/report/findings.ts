@@ -6,5 +6,5 @@ import type { Findings } from "./model.ts";
 import type { StudyData } from "./study-data.ts";
 
 export function findingsOf(_data: StudyData): Findings {
-  return { noise: undefined, ranks: [], importance: undefined, band: [] };
+  return { leader: undefined, noise: undefined, ranks: [], importance: undefined, band: [] };
 }

@@ -114,7 +114,8 @@ export function pairsFigure(report: StudyReport): Figure | undefined {
         label(x + size / 2, y + size / 2 + 4, signedText(effect.value, metric.text), {
           "text-anchor": "middle",
           "font-size": Math.min(12, size / 4),
-          fill: share > WHITE_ABOVE ? "var(--onCell)" : "var(--ink)",
+          // Orange is dark on light paper and light on dark paper.
+          fill: share <= WHITE_ABOVE ? "var(--ink)" : effect.value < 0 ? "var(--paper)" : "var(--onCell)",
           "font-weight": sure ? 600 : undefined,
         }),
       );

@@ -81,7 +81,7 @@ export function renderLatex(report: StudyReport): string {
     ...(rows.length === 0
       ? ["% No training on fresh seeds has ended yet: there is no table."]
       : [
-          String.raw`\begin{table}[t]`,
+          String.raw`\begin{table*}[t]`,
           String.raw`  \centering`,
           String.raw`  \caption{${caption.join(" ")}}`,
           String.raw`  \label{tab:${label}}`,
@@ -97,7 +97,7 @@ export function renderLatex(report: StudyReport): string {
           String.raw`  \end{tabular}}`,
           String.raw`  \par\smallskip\raggedright\footnotesize`,
           ...ablationNotes(report).map((note) => `  ${escapeLatex(note)}`),
-          String.raw`\end{table}`,
+          String.raw`\end{table*}`,
         ]),
     "",
   ].join("\n");

@@ -40,6 +40,9 @@ const list = (sentences: readonly string[]): readonly string[] => sentences.map(
 export function renderMarkdown(report: StudyReport): string {
   const synthetic = syntheticWords(report);
   const importance = importanceTable(report);
+  // Longer than any row of backticks within.
+  const ticks = report.commands.flatMap((command) => command.match(/`+/g) ?? []).map(({ length }) => length);
+  const fence = "`".repeat(Math.max(2, ...ticks) + 1);
   const { rows, searchRows, subjects, commands, journal, checklist } = report;
   return [
     `# ${escapeMarkdown(report.name)}`,
@@ -96,9 +99,9 @@ export function renderMarkdown(report: StudyReport): string {
     "",
     "## To do it again",
     "",
-    "```sh",
+    `${fence}sh`,
     ...commands,
-    "```",
+    fence,
     "",
     `Journal of ${count(journal.decisions, "decision")}, SHA-256 \`${journal.hash}\`; search \`${report.searchHash}\`; data \`${report.dataHash}\`; netc ${escapeMarkdown(report.netc)}.`,
     "",

@@ -154,8 +154,19 @@ export interface BandStep {
   readonly expected: Interval;
 }
 
+/** The candidate that the search's model expects most of. */
+export interface Leader {
+  /** Index of the candidate. */
+  readonly candidate: number;
+  /** What a full training would show on average over seeds. Not a result: the same scores chose it. */
+  readonly expected: Interval;
+  /** The same for `none`. */
+  readonly none: Interval | undefined;
+}
+
 /** What is computed from the search's scores by a model, or by drawing again. */
 export interface Findings {
+  readonly leader: Leader | undefined;
   readonly noise: Noise | undefined;
   readonly ranks: readonly RungRank[];
   readonly importance: Importance | undefined;

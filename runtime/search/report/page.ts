@@ -101,6 +101,21 @@ function textTable({ columns, rows }: TextTable, className = ""): string {
 const named = (figures: readonly Figure[], names: RegExp): readonly Figure[] =>
   figures.filter(({ name }) => names.test(name));
 
+/** What the model expects of its leader, while there is no result. */
+function leaderTile({ leader, candidates, metric }: StudyReport): readonly string[] {
+  const candidate = candidates.find(({ index }) => index === leader?.candidate);
+  if (leader === undefined || candidate === undefined) return [];
+  const { text } = metric;
+  const score = (value: number): string => scoreText(value, text);
+  return [
+    tile(
+      "Leads by the model, not final",
+      candidate.short,
+      `validation ${text.title} ${score(leader.expected.value)}${unitOf(text) === "" ? "" : ` ${unitOf(text)}`} expected, 95 %: ${rangeText(leader.expected, score)}`,
+    ),
+  ];
+}
+
 function tiles(report: StudyReport): string {
   const { rows, choice, metric, budget, space, bestRandom, noise } = report;
   const { text } = metric;
@@ -148,6 +163,7 @@ function tiles(report: StudyReport): string {
             `95 %: ${rangeText(noise.deviation, score)}`,
           ),
         ]),
+    ...(chosen === undefined ? leaderTile(report) : []),
     tile(
       "Trainings spent",
       `${significant(budget.spent, 3)} of ${significant(budget.spend, 3)}`,
