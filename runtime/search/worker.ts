@@ -10,6 +10,7 @@
  * work since the last checkpoint, and nothing else. While a trial is trained the worker says every few seconds that it is
  * alive, and hears in return whether to go on.
  */
+import { setMaxListeners } from "node:events";
 import { hostname } from "node:os";
 import { isPassing, outlast, type Patience, pause, persist } from "./patience.ts";
 import { StoreError } from "./store/error.ts";
@@ -153,6 +154,8 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
 
   const ends: Record<TrialEnd, number> = { complete: 0, rung: 0, "handed back": 0, failed: 0, lost: 0 };
   const leaving = new AbortController();
+  // One listener a trial, and as many trials as one likes.
+  setMaxListeners(0, leaving.signal);
   let why: WorkerSummary["why"] = "stopped";
   let fault: unknown;
   const leave = (reason: WorkerSummary["why"], text: string): void => {
@@ -238,14 +241,14 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
     leaving.signal.addEventListener("abort", onLeaving, { once: true });
     if (leaving.signal.aborted) onLeaving();
 
-    const over = new AbortController();
+    let over = false;
     let doubt = new AbortController();
     checks.set(trial.id, () => doubt.abort());
     const beating = (async (): Promise<void> => {
       let failed: number | undefined;
-      while (!over.signal.aborted) {
-        await pause(timing.heartbeatSeconds, AbortSignal.any([over.signal, doubt.signal]));
-        if (over.signal.aborted) return;
+      for (;;) {
+        await pause(timing.heartbeatSeconds, doubt.signal);
+        if (over) return;
         if (doubt.signal.aborted) doubt = new AbortController();
         try {
           const orders = await store.heartbeat(trial.id, attempt);
@@ -262,7 +265,8 @@ export async function runWorker(options: WorkerOptions): Promise<WorkerSummary> 
     try {
       return await options.train({ study, claim, store: patient, stop: order.signal, device: options.device });
     } finally {
-      over.abort();
+      over = true;
+      doubt.abort();
       leaving.signal.removeEventListener("abort", onLeaving);
       await beating;
       checks.delete(trial.id);

@@ -4,10 +4,13 @@
  * The queue and the store are real (the store is in PostgreSQL), the worker is the shipped one, and the training is a
  * sleep. The workers are logical ones in a few processes: on Redis each has connections of its own, on PostgreSQL fifty
  * share one. One trial in twenty takes four times as long; in one of a hundred its worker freezes (where fifty share one,
- * all of them, and as much more seldom): it says nothing for so long that others get its trials, and then wakes up. Prints the throughput against that of ten workers, which is
- * what "linear" means here, and checks that no trial was lost or doubled.
+ * all of them, and as much more seldom): it says nothing for so long that others get its trials, and then wakes up.
+ *
+ * The throughput is the share of the workers' time that goes into trainings that count: those that were completed, or
+ * still under way in the end. "Linear" is what ten workers reach; and no trial may be lost or doubled.
  */
 import { fork } from "node:child_process";
+import { setMaxListeners } from "node:events";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { outlast } from "../../dist/runtime/search/patience.js";
@@ -69,6 +72,7 @@ function freezing(store, worker) {
 async function workers({ store: storeAddress, queue: queueAddress, trials, seed, count, share }) {
   const real = await openStore(storeAddress);
   const stop = new AbortController();
+  setMaxListeners(0, stop.signal);
   process.on("message", () => stop.abort());
   const queue = await openQueue(queueAddress);
   const study = await real.study(studyOf(trials, seed).id);
@@ -84,6 +88,8 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
     const train = async ({ claim, store, stop }) => {
       const { trial, attempt } = claim;
       const seconds = secondsOf(trial);
+      const from = Date.now();
+      const tell = (done) => process.send({ number: trial.number, done, from, to: Date.now() });
       const half = claim.checkpoint === undefined ? 1 : 0.5;
       if (half === 1) {
         await sleep(seconds / 2, stop);
@@ -98,7 +104,12 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
         await thaw;
         worker.frozen = undefined;
       } else await sleep(seconds / 2, stop);
-      if (stop.aborted) return (await store.release(trial.id, attempt)) ? "handed back" : "lost";
+      if (stop.aborted) {
+        const kept = await store.release(trial.id, attempt);
+        // Still under way when the simulation ended.
+        if (kept) tell(false);
+        return kept ? "handed back" : "lost";
+      }
       const result = {
         metrics: { "val.uar": trial.seed },
         seconds,
@@ -110,7 +121,7 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
         device: "none: a sleep",
       };
       const done = await store.commit(trial.id, attempt, trial.seed, result);
-      if (done) process.send({ number: trial.number, seconds, at: Date.now() });
+      if (done) tell(true);
       return done ? "complete" : "lost";
     };
     await runWorker({
@@ -133,7 +144,7 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
   process.exit(0);
 }
 
-/** Throughput of so many workers, in seconds of training that were finished in a second. */
+/** How much of the time of so many workers goes into trainings that count. */
 async function measure(kind, count, store, queue, seed) {
   const trials = Math.ceil(((Number(values.warm) + Number(values.window)) / MEAN) * count * 1.3);
   const study = studyOf(trials, seed);
@@ -141,7 +152,7 @@ async function measure(kind, count, store, queue, seed) {
   await store.createStudy(study);
   const share = kind === "redis" ? 1 : Math.min(50, count);
   const processes = Math.min(Number(values.processes), Math.ceil(count / 50));
-  const finished = [];
+  const takings = [];
   const facts = [];
   const job = { store: process.env.BENCH_STORE, queue: process.env.BENCH_QUEUE, trials, seed, share };
   const children = Array.from({ length: processes }, (_, index) => {
@@ -149,7 +160,7 @@ async function measure(kind, count, store, queue, seed) {
     const child = fork(fileURLToPath(import.meta.url), {
       env: { ...process.env, BENCH_WORKERS: JSON.stringify({ ...job, count: part }) },
     });
-    child.on("message", (message) => (message.number === undefined ? facts : finished).push(message));
+    child.on("message", (message) => (message.number === undefined ? facts : takings).push(message));
     child.ended = new Promise((resolve) => child.once("exit", resolve));
     return child;
   });
@@ -177,8 +188,9 @@ async function measure(kind, count, store, queue, seed) {
   for (const child of children) child.send("stop");
   await Promise.all(children.map((child) => child.ended));
   const from = begun + 1000 * Number(values.warm);
-  const inside = finished.filter(({ at }) => at >= from && at < end);
-  const seconds = inside.reduce((sum, { seconds }) => sum + seconds, 0);
+  const inside = takings.map((taking) => Math.min(end, taking.to) - Math.max(from, taking.from));
+  const seconds = inside.reduce((sum, milliseconds) => sum + Math.max(0, milliseconds) / 1000, 0);
+  const finished = takings.filter(({ done }) => done);
   const rows = await store.trials(study.id);
   const results = await store.results(study.id);
   const complete = rows.filter(({ state }) => state === "complete");
@@ -192,7 +204,7 @@ async function measure(kind, count, store, queue, seed) {
   return {
     count,
     perWorker: seconds / Number(values.window) / count,
-    rate: inside.length / Number(values.window),
+    rate: finished.filter(({ to }) => to >= from && to < end).length / Number(values.window),
     complete: complete.length,
     reclaimed,
     slowest,
