@@ -61,7 +61,7 @@ export function studyWith(name: string, candidates = 4): Omit<StudyRow, "created
   };
 }
 
-export function candidateHash(index: number): string {
+function candidateHash(index: number): string {
   return String(index).padStart(64, "0");
 }
 
