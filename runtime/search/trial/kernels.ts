@@ -12,7 +12,13 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, uti
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deserialize, serialize } from "node:v8";
-import { type CompileOptions, compile, compileStep, type Staged, type StepCompileOptions } from "../../../compiler/compile.ts";
+import {
+  type CompileOptions,
+  compile,
+  compileStep,
+  type Staged,
+  type StepCompileOptions,
+} from "../../../compiler/compile.ts";
 import { graphHash } from "../../../compiler/graph/hash.ts";
 import type { Model } from "../../../compiler/model.ts";
 import type { Program } from "../../../compiler/program.ts";
@@ -93,11 +99,7 @@ export class KernelCache implements Compiler {
     return { ok: this.#seeded(made.ok, seed) };
   };
 
-  readonly compileStep = (
-    model: Model,
-    stage: Stage,
-    options: StepCompileOptions,
-  ): ReturnType<typeof compileStep> => {
+  readonly compileStep = (model: Model, stage: Stage, options: StepCompileOptions): ReturnType<typeof compileStep> => {
     const { seed, precision } = options;
     const made = this.#keep(["step", namesOf(model), stepOf(stage), factsOf(options), precision], () =>
       compileStep(model, stage, options),

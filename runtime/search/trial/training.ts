@@ -10,7 +10,7 @@
  * The value is the objective's metric at the epoch that the recipe keeps, of those so far.
  */
 import { createHash } from "node:crypto";
-import { existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { bindModel } from "../../../compiler/compile.ts";
 import type { Model } from "../../../compiler/model.ts";
@@ -140,7 +140,7 @@ class Trial {
       const { ended } = await train(job);
       if (ended === "SIGTERM") return { kind: "paused", record: this.#record(), folder: await this.#linked() };
       const value = this.#value();
-      if (ended === "max-time" || order.epochs < order.fullEpochs) {
+      if (order.epochs < order.fullEpochs) {
         const folder = await this.#linked();
         if (folder === undefined) throw new Error("internal: a rung without a checkpoint");
         return { kind: "rung", value, record: this.#record(), folder };
@@ -190,9 +190,11 @@ class Trial {
     const parts = { model: bound.ok, sizes, recipe, fold: 1, seed, splitSeed: recipe.seed, sources };
     const experiment = experimentOf(parts, set);
     if (experiment.sides.validation.length === 0)
-      throw new RunError("wrong", "trials are compared by their validation side, and the recipe holds nobody out for it", [
-        "`validation = 0.2` in the recipe's `data` section",
-      ]);
+      throw new RunError(
+        "wrong",
+        "trials are compared by their validation side, and the recipe holds nobody out for it",
+        ["`validation = 0.2` in the recipe's `data` section"],
+      );
     return experiment;
   }
 
@@ -243,14 +245,14 @@ class Trial {
       interruption: {
         reason: () => {
           if (this.#port.paused()) return "SIGTERM";
-          return this.#epochs >= this.#order.epochs ? "max-time" : undefined;
+          const { epochs, fullEpochs } = this.#order;
+          return epochs < fullEpochs && this.#epochs >= epochs ? "max-time" : undefined;
         },
         close: () => {},
       },
       saveEvery: this.#order.saveEvery,
       onSaved: ({ folder }) => {
-        const linked = this.#link([folder]);
-        if (linked !== undefined) this.#port.say({ kind: "saved", record: this.#record(), folder: linked });
+        this.#port.say({ kind: "saved", record: this.#record(), folder: this.#link(folder) });
       },
     };
   }
@@ -289,38 +291,43 @@ class Trial {
     const { metric, goal } = this.#order;
     const value = this.#kept?.metrics[metric];
     if (value === undefined || !Number.isFinite(value))
-      throw new RunError("wrong", `\`val.${metric}\` of the kept epoch is ${value ?? "not there"}, which nothing can be compared by`, [
-        "a metric that every validation side has, such as `val.uar`",
-      ]);
+      throw new RunError(
+        "wrong",
+        `\`val.${metric}\` of the kept epoch is ${value ?? "not there"}, which nothing can be compared by`,
+        ["a metric that every validation side has, such as `val.uar`"],
+      );
     return goal === "maximize" ? value : -value;
   }
 
   /**
-   * Checkpoints under names that training does not remove: the one given, or the newest, and that of the best epoch.
-   * Undefined if the disk has no links, or there is no checkpoint.
+   * Checkpoints under names that training does not remove: the one given, and that of the best epoch. Links cost nothing;
+   * where the disk has none, it is a copy.
    */
-  #link(folders: readonly string[]): string | undefined {
+  #link(folder: string): string {
     const best = this.#kept === undefined ? undefined : join(this.#run, "checkpoints", checkpointName(this.#kept.step));
-    const wanted = new Set([...folders, ...(best !== undefined && existsSync(best) ? [best] : [])].map((at) => basename(at)));
+    const wanted = new Set(
+      [folder, ...(best !== undefined && existsSync(best) ? [best] : [])].map((at) => basename(at)),
+    );
     const target = mkdtempSync(join(this.#order.folder, "saved-"));
-    try {
-      for (const name of wanted) {
-        const into = join(target, "checkpoints", name);
-        mkdirSync(into, { recursive: true });
-        const from = join(this.#run, "checkpoints", name);
-        for (const file of readdirSync(from)) linkSync(join(from, file), join(into, file));
+    for (const name of wanted) {
+      const into = join(target, "checkpoints", name);
+      mkdirSync(into, { recursive: true });
+      const from = join(this.#run, "checkpoints", name);
+      for (const file of readdirSync(from)) {
+        try {
+          linkSync(join(from, file), join(into, file));
+        } catch {
+          copyFileSync(join(from, file), join(into, file));
+        }
       }
-      return target;
-    } catch {
-      rmSync(target, { recursive: true, force: true });
-      return undefined;
     }
+    return target;
   }
 
   async #linked(): Promise<string | undefined> {
     const { checkpoints } = await listCheckpoints(this.#run);
     const [newest] = checkpoints;
-    return newest === undefined ? undefined : this.#link([newest.folder]);
+    return newest === undefined ? undefined : this.#link(newest.folder);
   }
 
   // ------------------------------------------------------------------------------------------------------------ the end
@@ -343,7 +350,13 @@ class Trial {
       try {
         await loadValues(runner, (path) => checkpoint.read(evaluatedName(checkpoint, path)));
         const { model, recipe, sides } = job;
-        const of = { run: `trial-${this.#order.seed}`, model: model.name, graphHash, manifestHash, note: manifest.note };
+        const of = {
+          run: `trial-${this.#order.seed}`,
+          model: model.name,
+          graphHash,
+          manifestHash,
+          note: manifest.note,
+        };
         for (const side of ["validation", "test"] as const) {
           if (sides[side].length === 0) continue;
           const made = await predictSide(job, runner, side, of, checkpoint.record.step);
@@ -389,7 +402,10 @@ class Trial {
       }
     }
     if (limit !== undefined && this.#latency !== undefined && this.#latency > limit)
-      throw new RunError("wrong", `its latency is ${this.#latency.toFixed(1)} ms, above the limit of ${limit.toFixed(1)} ms`);
+      throw new RunError(
+        "wrong",
+        `its latency is ${this.#latency.toFixed(1)} ms, above the limit of ${limit.toFixed(1)} ms`,
+      );
   }
 }
 

@@ -106,8 +106,12 @@ class Child {
     this.process.send(message, () => {});
   }
 
-  kill(): void {
+  /** Ends it, and waits until it writes no more. */
+  async kill(): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null || this.process.pid === undefined) return;
+    const ended = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill("SIGKILL");
+    await ended;
   }
 }
 
@@ -132,12 +136,11 @@ export function openTrainer(options: TrainerOptions = {}): TrialTrainer {
       const { end, good } = await new Minding(work, options, child).run();
       child.hold(false);
       if (good) idle.push(child);
-      else child.kill();
       return end;
     },
     processes: () => [...children].flatMap(({ process: { pid } }) => (pid === undefined ? [] : [pid])),
     close() {
-      for (const child of children) child.kill();
+      for (const child of children) void child.kill();
       idle.length = 0;
     },
   };
@@ -176,6 +179,7 @@ class Minding {
   /** How it ended, and whether the child may train another. */
   async run(): Promise<{ readonly end: TrialEnd; readonly good: boolean }> {
     let folder: string | undefined;
+    let good = false;
     try {
       folder = mkdtempSync(join(tmpdir(), "netc-trial-"));
       await this.#restore(folder);
@@ -183,13 +187,15 @@ class Minding {
       await this.#writing;
       if (this.#fault !== undefined) throw this.#fault;
       if (outcome === "lost" || this.#lost) return { end: "lost", good: false };
-      return { end: await this.#settle(outcome), good: outcome.kind !== "failed" };
+      good = outcome.kind !== "failed";
+      return { end: await this.#settle(outcome), good };
     } catch (error) {
       // What the disk of this machine says; the store's own errors are the worker's to see.
       const fault = faultOf("train the trial", error);
       if (!(error instanceof RunError) && fault.kind !== "machine") throw error;
       return { end: await this.#fail(fault.kind === "machine", fault.message), good: false };
     } finally {
+      if (!good) await this.#child.kill();
       if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
     }
   }
@@ -358,7 +364,8 @@ class Minding {
           metrics,
           seconds: record.seconds,
           // What passed here before the child began and after it ended counts too.
-          overheadSeconds: record.overheadSeconds + Math.max(0, wall - (record.seconds + record.overheadSeconds - this.#before)),
+          overheadSeconds:
+            record.overheadSeconds + Math.max(0, wall - (record.seconds + record.overheadSeconds - this.#before)),
           latency: record.latency,
           weights,
           predictions,
