@@ -13,6 +13,7 @@ import { describe } from "../elaborate/types.ts";
 import type { Context } from "../elaborate/values.ts";
 import { headOf } from "../recipe/kinds.ts";
 import type { Factor } from "./search.ts";
+import { namesIn } from "./substitute.ts";
 
 /** One member of a set. */
 export interface Option {
@@ -23,6 +24,8 @@ export interface Option {
   readonly value: number | undefined;
   /** Sets inside it: choices that exist only with it. */
   readonly nested: readonly Nested[];
+  /** Earlier choices, and parameters of the search, that it names. */
+  readonly uses: readonly string[];
 }
 
 export interface Nested {
@@ -39,13 +42,17 @@ export interface Choice {
 }
 
 export type Domain =
-  /** One option; `none` among them, or a condition, makes level 0 "absent". */
+  /** One option. */
   | {
       readonly kind: "one";
       readonly factor: number;
       readonly options: readonly Option[];
       /** Whether `none` is a member; it is not among the options. */
       readonly none: boolean;
+      /** Whether level 0 stands for `none`, as a member or as what a graft is in a network without. */
+      readonly canBeNone: boolean;
+      /** Whether there is a level 0 beside the options: `none`, or absent where a condition does not hold. */
+      readonly optional: boolean;
     }
   /** Some of them, in their order; a factor for each. */
   | {
@@ -65,35 +72,37 @@ const MOST_LEVELS = 255;
 
 const SETS = ["subsets", "step", "uniform", "log"];
 
+/** What is known where a choice is read. */
+export interface Around {
+  readonly between: PositionsBetween;
+  /** Whether the choice is a unit, or says where one goes. */
+  readonly graft: boolean;
+  /** Names of the choices before it, and of the search's parameters. */
+  readonly names: ReadonlySet<string>;
+}
+
 /** Reads a choice; its factors are added to `factors`. */
-export function readChoice(item: Choose, factors: Factor[], between: PositionsBetween, context: Context): Choice {
+export function readChoice(item: Choose, factors: Factor[], around: Around, context: Context): Choice {
   const name = item.name.name;
-  const conditional = item.when !== undefined;
   const domain = item.domain.kind === "Group" ? item.domain.value : item.domain;
   if (domain.kind === "Call" && headOf(domain) === "subsets")
-    return { name, item, domain: readSubsets(name, domain, factors, between, context) };
-  const options = optionsOf(domain, between, context);
-  if (options.length === 0) fail(context, "E0804", `\`${name}\` has nothing to choose from`, item.domain);
-  return { name, item, domain: oneOf(name, options, conditional, factors, context) };
-}
-
-type Written = Omit<Option, "nested">;
-
-function oneOf(
-  name: string,
-  written: readonly Written[],
-  conditional: boolean,
-  factors: Factor[],
-  context: Context,
-): Domain & { readonly kind: "one" } {
+    return { name, item, domain: readSubsets(name, domain, factors, around.between, context) };
+  const options = optionsOf(domain, around.between, context);
+  const present = options.filter(({ expr }) => expr.kind !== "None");
+  if (present.length === 0)
+    fail(context, "E0804", `\`${name}\` has nothing to choose from`, item.domain, {
+      helps: options.length > 0 ? ["`{STIA, none}`: with it, or without"] : [],
+    });
+  const none = present.length < options.length;
+  const canBeNone = none || around.graft;
+  const optional = canBeNone || item.when !== undefined;
   const factor = factors.length;
-  const present = written.filter(({ expr }) => expr.kind !== "None");
-  const none = present.length < written.length;
-  const optional = conditional || none;
   factors.push(factorOf(name, present, optional));
-  const options = withNested(name, present, factors, context);
-  return { kind: "one", factor, options, none };
+  const nested = withNested(name, present, factors, around.names, context);
+  return { name, item, domain: { kind: "one", factor, options: nested, none, canBeNone, optional } };
 }
+
+type Written = Omit<Option, "nested" | "uses">;
 
 function factorOf(name: string, options: readonly Written[], optional: boolean): Factor {
   const ordered = options.every(({ value }) => value !== undefined) && options.length > 1;
@@ -108,13 +117,27 @@ function factorOf(name: string, options: readonly Written[], optional: boolean):
 }
 
 /** Options with the sets inside them, each a factor that is absent where its option is not chosen. */
-function withNested(name: string, options: readonly Written[], factors: Factor[], context: Context): readonly Option[] {
+function withNested(
+  name: string,
+  options: readonly Written[],
+  factors: Factor[],
+  names: ReadonlySet<string>,
+  context: Context,
+): readonly Option[] {
   const heads = options.map(({ expr }) => headOf(expr) ?? "");
   return options.map((option, i) => {
+    if (option.expr.kind === "Set")
+      fail(context, "E0804", "a member of a set is one thing, this is a set again", option.expr, {
+        helps: [
+          "`subsets(@conv1..@conv5)` chooses several positions",
+          "`STIA(reduction={2, 4})` chooses within a member",
+        ],
+      });
     const sets = setsIn(option.expr);
     const nested = sets.map(({ node, argument }, k): Nested => {
       const shared = options.some((other, j) => j !== i && setsIn(other.expr).some((s) => s.argument === argument));
-      const own = `${name}${shared ? `.${heads[i] ?? ""}` : ""}.${argument === "" ? `${k + 1}` : argument}`;
+      const plain = `${name}${shared ? `.${heads[i] ?? ""}` : ""}.${argument === "" ? `${k + 1}` : argument}`;
+      const own = factors.some((factor) => factor.name === plain) ? `${plain}.${i + 1}.${k + 1}` : plain;
       const inside = setOptions(node, context);
       if (inside.some(({ expr }) => setsIn(expr).length > 0))
         fail(context, "E0804", "a set within a set within a set is too deep", node, {
@@ -122,9 +145,9 @@ function withNested(name: string, options: readonly Written[], factors: Factor[]
         });
       const factor = factors.length;
       factors.push(factorOf(own, inside, true));
-      return { node, factor, options: inside.map((each) => ({ ...each, nested: [] })) };
+      return { node, factor, options: inside.map((each) => ({ ...each, nested: [], uses: [] })) };
     });
-    return { ...option, nested };
+    return { ...option, nested, uses: namesIn(option.expr, names) };
   });
 }
 
@@ -321,7 +344,13 @@ function readSubsets(
       levels: ["", text],
       values: undefined,
     });
-  return { kind: "subset", factor, options: written.map((option) => ({ ...option, nested: [] })), least, most };
+  return {
+    kind: "subset",
+    factor,
+    options: written.map((option) => ({ ...option, nested: [], uses: [] })),
+    least,
+    most,
+  };
 }
 
 function sizesOf(expr: Expr, count: number, context: Context): readonly [number, number] {

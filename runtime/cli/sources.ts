@@ -7,6 +7,7 @@
 import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve as resolvePath, sep } from "node:path";
 import type { Resolve } from "../../compiler/model.ts";
+import type { File } from "../../grammar/ast.ts";
 import type { Source } from "../../grammar/source.ts";
 import { STD_FOLDER } from "../train/std.ts";
 import { CommandError, EXIT, systemError } from "./exit.ts";
@@ -44,6 +45,12 @@ function projectRoot(folder: string): string {
   }
 }
 
+/** The syntax tree that the build has put beside a module of the standard library; a source tree has none. */
+function builtTree(file: string): File | undefined {
+  const tree = file.replace(/\.net$/, ".json");
+  return existsSync(tree) ? JSON.parse(readFileSync(tree, "utf8")) : undefined;
+}
+
 /** Reads `path` (`-` is standard input) and prepares its imports. Throws `CommandError` if it cannot be read. */
 export function openEntry(path: string): Entry {
   const stdin = path === "-";
@@ -77,7 +84,8 @@ export function diskResolve(entry: Source, from: string): Resolve {
     } catch (error) {
       return { error: error instanceof Error ? error.message : String(error) };
     }
-    const source: Source = { path: shown, text };
+    const tree = file.startsWith(STD) ? builtTree(file) : undefined;
+    const source: Source = { path: shown, text, ...(tree === undefined ? {} : { tree }) };
     files.set(source, file);
     read.set(file, source);
     return source;
