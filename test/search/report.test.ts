@@ -7,6 +7,7 @@ import { journalHash, reportOf } from "../../runtime/search/report/report.ts";
 import { meanOf, scoresOf, targetOf, unpairedDifference } from "../../runtime/search/report/scores.ts";
 import { readStudy, type StudyData } from "../../runtime/search/report/study-data.ts";
 import { bestRandomOf, choiceOf, frontOf } from "../../runtime/search/report/table.ts";
+import { ablationNotes } from "../../runtime/search/report/words.ts";
 import type { StudyStore } from "../../runtime/search/study.ts";
 import { encodePredictions } from "../../runtime/train/predictions.ts";
 import { ALL, byMembers, FACTORS, fakeFindings, fakeStudy, NONE, truth } from "./fake-study.ts";
@@ -170,6 +171,24 @@ describe("the table", () => {
     expect(rowOf(found, ALL).mean).toEqual(rowOf(report, ALL).validation);
   });
 
+  it("says where none differs from the rows in more than placement", () => {
+    const { search } = study.study;
+    const rate = { name: "lr", kind: "ordinal", optional: false, levels: ["0.001", "0.01"], values: [-3, -2] } as const;
+    const space = {
+      ...search.space,
+      factors: [...search.space.factors, rate],
+      candidates: search.space.candidates.map((one) => ({
+        ...one,
+        levels: [...one.levels, one.index === NONE ? 0 : 1],
+      })),
+    };
+    const found = reportOf({ ...study, study: { ...study.study, search: { ...search, space } } }, fakeFindings());
+    const said = "None was trained with lr 0.001: where a row has another, its difference is of that too.";
+    expect(ablationNotes(found)).toContain(said);
+    expect(ablationNotes(report).join(" ")).not.toContain("None was trained with");
+    expect(found.candidates[byMembers("○○●●○")]?.short).toBe("○○●●○ STIA(4) lr=0.01");
+  });
+
   it("leaves out what was not paired or not repeated", () => {
     const once = { ...study, trials: study.trials.filter((trial) => trial.phase !== "final" || trial.replicate === 0) };
     const found = reportOf(once, fakeFindings());
@@ -275,7 +294,7 @@ describe("notation", () => {
   it("writes dots for positions and words for the rest", () => {
     const [candidate, none] = [space.candidates[byMembers("○○●●○")], space.candidates[NONE]];
     if (candidate === undefined || none === undefined) throw new Error("no candidate");
-    expect(shortLabel(notation, space, candidate)).toBe("○○●●○ STIA 4");
+    expect(shortLabel(notation, space, candidate)).toBe("○○●●○ STIA(4)");
     expect(shortLabel(notation, space, none)).toBe("○○○○○ none");
     expect(notation.sets.map(({ stem }) => stem)).toEqual(["conv"]);
   });

@@ -27,7 +27,7 @@ export interface RowDifference {
 /** A row of the table: a candidate that was trained on fresh seeds. */
 export interface TableRow {
   readonly candidate: number;
-  /** `choice`, `none`, `all`, `only conv3`, `without conv3`, `finalist`, `best of random`. */
+  /** `choice`, `none`, `all`, `only conv3`, `without conv3`, `finalist 1`, `best of random`. */
   readonly roles: readonly string[];
   /** On fresh seeds; of the side that the table is about. */
   readonly seeds: readonly Seeded[];
@@ -52,7 +52,7 @@ export interface SearchRow {
 export interface ReportCandidate {
   readonly index: number;
   readonly label: string;
-  /** Dots and words: `○○●●○ STIA 4`. */
+  /** Dots and words: `○○●●○ STIA(4)`. */
   readonly short: string;
   readonly hash: string;
   /** By set of positions. */

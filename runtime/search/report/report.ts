@@ -93,7 +93,7 @@ function candidatesOf(data: StudyData, notation: Notation, scores: Scores): read
       label,
       short: shortLabel(notation, space, candidate),
       hash,
-      dots: notation.sets.map((set) => dotsOf(set, levels)),
+      dots: notation.sets.map((set) => dotsOf(set, levels, true)),
       words: wordsOf(notation, space.factors, levels),
       levels,
       costs,

@@ -54,6 +54,8 @@ export function bestRandomOf({
   return undefined;
 }
 
+const FINALIST = "finalist";
+
 interface Named {
   readonly candidate: Candidate;
   readonly roles: readonly string[];
@@ -91,7 +93,7 @@ function named(
   ];
   return {
     candidate,
-    roles: roles.length === 0 && finalist ? ["finalist"] : roles,
+    roles: roles.length === 0 && finalist ? [FINALIST] : roles,
     rank: chosen ? 2 : role !== "other" ? rank : candidate.index === random ? 4 : 3,
   };
 }
@@ -159,6 +161,12 @@ export function tableOf(
         : [{ ...one, ...named(search, notation, candidate, choice, random, one.final.length > 0) }];
     })
     .sort((a, b) => a.rank - b.rank || (a.trials[0]?.number ?? 0) - (b.trials[0]?.number ?? 0));
+  // Finalists have numbers, so that a figure can name them.
+  const finalists = inOrder.filter(({ roles }) => roles[0] === FINALIST);
+  const rolesOf = ({ candidate, roles }: Named): readonly string[] => {
+    const number = finalists.findIndex((one) => one.candidate === candidate);
+    return number < 0 ? roles : [`${FINALIST} ${number + 1}`];
+  };
   const finals = inOrder.filter(({ final }) => final.length > 0);
   const reference = (index: number | undefined): readonly Seeded[] | undefined =>
     index === undefined ? undefined : tried.get(index)?.final;
@@ -184,23 +192,23 @@ export function tableOf(
     ]),
   );
   return {
-    rows: finals.map(({ candidate, roles, final, finalValidation }, k) => ({
-      candidate: candidate.index,
-      roles,
-      seeds: final,
+    rows: finals.map((one, k) => ({
+      candidate: one.candidate.index,
+      roles: rolesOf(one),
+      seeds: one.final,
       mean: means[k] ?? meanOf([]),
-      validation: meanOf(finalValidation.map(({ value }) => value)),
+      validation: meanOf(one.finalValidation.map(({ value }) => value)),
       toNone: withCorrected(k),
       toRandom: withCorrected(finals.length + k),
       front: front[k] ?? false,
     })),
     searchRows: inOrder
       .filter(({ searched }) => searched.length > 0)
-      .map(({ candidate, roles, searched }) => ({
-        candidate: candidate.index,
-        roles,
-        seeds: searched,
-        mean: meanOf(searched.map(({ value }) => value)),
+      .map((one) => ({
+        candidate: one.candidate.index,
+        roles: rolesOf(one),
+        seeds: one.searched,
+        mean: meanOf(one.searched.map(({ value }) => value)),
       })),
   };
 }

@@ -124,6 +124,20 @@ export function ablationTable(report: StudyReport): TextTable {
   };
 }
 
+/** Choices that are not about placing and in which rows differ from `none`, whose difference is then not of placement alone. */
+function unlikeNone(report: StudyReport): readonly string[] {
+  const none = candidateAt(report, report.space.none);
+  if (none === undefined) return [];
+  return report.notation.others.flatMap(({ title }, k) => {
+    const own = none.words[k] ?? "–";
+    const differ = report.rows.some(({ candidate }) => {
+      const word = candidateAt(report, candidate)?.words[k] ?? "–";
+      return word !== own && word !== "–";
+    });
+    return own !== "–" && differ ? [`${title} ${own}`] : [];
+  });
+}
+
 /** How the table's figures are to be read. */
 export function ablationNotes(report: StudyReport): readonly string[] {
   const { rows, metric, notation, devices } = report;
@@ -134,11 +148,15 @@ export function ablationNotes(report: StudyReport): readonly string[] {
     .filter(Number.isFinite)
     .sort((a, b) => a - b);
   const gain = gains[Math.floor(gains.length / 2)];
+  const unlike = unlikeNone(report);
   const few = rows.filter(({ seeds }) => seeds.length < 2).length;
   return [
     ...notation.sets.map((set) => `Dots are ${legendOf(set)}; ● there, ○ not.`),
     `${scoreTitle(report)}: mean over n trainings on fresh seeds, ± half of the 95 % t interval over seeds${text.formula === "" ? "" : `; ${text.formula}`}. ${goal === "maximize" ? "Larger" : "Smaller"} is better. Nothing was chosen by these trainings${side === "test" ? ", and only they have read the test clips" : "; the study has not read its test clips"}.`,
     `Δ: difference to none over the seeds that both have, ± half of its paired 95 % t interval. p: paired t test, corrected by Holm over the ${count(tests.length, "difference")} that are tested here. Bold: p at most 0.05, in the direction that is wanted.`,
+    ...(unlike.length === 0
+      ? []
+      : [`None was trained with ${unlike.join(", ")}: where a row has another, its difference is of that too.`]),
     ...(gain === undefined
       ? []
       : [
