@@ -166,6 +166,8 @@ export interface StudyStore {
   createStudy(study: Omit<StudyRow, "created">): Promise<StudyRow>;
   studies(): Promise<readonly StudyRow[]>;
   study(id: string): Promise<StudyRow | undefined>;
+  /** The state alone: workers ask for it every few seconds, and the row with its space is large. */
+  studyState(id: string): Promise<StudyRow["state"] | undefined>;
   setStudyState(id: string, state: StudyRow["state"]): Promise<void>;
 
   /**
