@@ -53,7 +53,7 @@ export const FACTORS: readonly Factor[] = [
       values: undefined,
     }),
   ),
-  { name: "joint", kind: "category", optional: true, levels: ["", "STIA"], values: undefined },
+  { name: "joint", kind: "category", optional: true, levels: ["", "STIA(reduction={4, 8})"], values: undefined },
   { name: "joint.reduction", kind: "ordinal", optional: true, levels: ["", "4"], values: [0, 4] },
 ];
 
@@ -71,7 +71,10 @@ const CANDIDATES: readonly Candidate[] = Array.from({ length: 32 }, (_, index) =
       flops: 812_000_000 + members.reduce((sum, on, k) => sum + on * 9_000_000 * (5 - k), 0),
       memory: 6_000_000 + 400_000 * placed.length,
     },
-    refused: members[0] === 1 && members[1] === 1 && members[2] === 1 ? "memory 7.20 MB is above 7.00 MB" : undefined,
+    refused:
+      members[0] === 1 && members[1] === 1 && members[2] === 1
+        ? "`memory(model) <= 7MB` does not hold: 7200000 and 7000000"
+        : undefined,
   };
 });
 
@@ -102,6 +105,7 @@ export function fakeStudy(options: FakeOptions = {}): StudyData {
       { kind: "cost", goal: "minimize", cost: "params" },
     ],
     requirements: ["memory(model) <= 7MB"],
+    latencyLimit: undefined,
     method: { kind: "gp" },
     spend: 30,
     replicates: { search: 1, confirm: 3, final: 5 },

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { holm, seedDifference } from "../../runtime/metrics/intervals.ts";
 import type { StudyReport } from "../../runtime/search/report/model.ts";
-import { notationOf, roleOf, shortLabel } from "../../runtime/search/report/notation.ts";
+import { headingOf, notationOf, placeOf, roleOf, shortLabel } from "../../runtime/search/report/notation.ts";
 import { journalHash, reportOf } from "../../runtime/search/report/report.ts";
 import { meanOf, scoresOf, targetOf, unpairedDifference } from "../../runtime/search/report/scores.ts";
 import { readStudy, type StudyData } from "../../runtime/search/report/study-data.ts";
@@ -211,7 +211,9 @@ describe("the rest of a report", () => {
     expect(space).toMatchObject({ points: 33, candidates: 32, feasible: 29, refused: 3 });
     const tried = new Set(study.trials.map(({ candidate }) => candidate));
     expect(space.tried).toBe(tried.size);
-    expect(space.reasons).toEqual([{ reason: "memory 7.20 MB is above 7.00 MB", candidates: 3 }]);
+    expect(space.reasons).toEqual([
+      { reason: "memory(model) <= 7MB does not hold: 7200000 and 7000000", candidates: 3 },
+    ]);
     const epochs = study.trials
       .filter(({ phase }) => phase !== "random" && phase !== "final")
       .reduce((sum, { id }) => sum + Math.max(...(study.metrics[id] ?? []).map(({ epoch }) => epoch)), 0);
@@ -297,6 +299,45 @@ describe("notation", () => {
     expect(shortLabel(notation, space, candidate)).toBe("○○●●○ STIA(4)");
     expect(shortLabel(notation, space, none)).toBe("○○○○○ none");
     expect(notation.sets.map(({ stem }) => stem)).toEqual(["conv"]);
+  });
+
+  it("writes arguments that are chosen as they were chosen", () => {
+    const factors = [
+      { name: "joint", kind: "category", optional: true, values: undefined },
+      { name: "joint.reduction", kind: "ordinal", optional: true, values: [0, 2, 4] },
+      { name: "lr", kind: "ordinal", optional: false, values: [-4, -3] },
+      { name: "spots.conv4", kind: "member", optional: true, values: undefined },
+      { name: "deep.conv4", kind: "member", optional: true, values: undefined },
+    ] as const;
+    const written = (level: string, ...levels: number[]): string => {
+      const named = factors.map((factor, k) => ({
+        ...factor,
+        levels:
+          [
+            ["", level],
+            ["", "2", "4"],
+            ["0.0001", "0.001"],
+            ["", "@conv4"],
+            ["", "@conv4"],
+          ][k] ?? [],
+      }));
+      const [candidate] = space.candidates;
+      if (candidate === undefined) throw new Error("no candidate");
+      return shortLabel(notationOf(named), { ...space, factors: named, none: undefined }, { ...candidate, levels });
+    };
+    expect(written("STIA(reduction={2, 4})", 1, 2, 1, 1, 0)).toBe("● ○ STIA(4) lr=0.001");
+    expect(written("STIA(reduction={2, 4}, both=true)", 1, 1, 0, 0, 0)).toBe(
+      "○ ○ STIA(both=true, reduction=2) lr=0.0001",
+    );
+    expect(written("STIA(a=1, reduction={2, 4}, b=2)", 1, 1, 0, 0, 0)).toBe(
+      "○ ○ STIA(a=1, b=2, reduction=2) lr=0.0001",
+    );
+    expect(written("STIA", 0, 0, 0, 0, 0)).toBe("○ ○ lr=0.0001");
+    const two = notationOf(factors.map((factor) => ({ ...factor, levels: ["", "@conv4"] })));
+    expect(two.sets.map((set) => headingOf(set, true))).toEqual(["spots: conv4", "deep: conv4"]);
+    expect(placeOf(two, FACTORS, 2)).toBe("conv3");
+    const shared = factors.map((factor) => ({ ...factor, levels: ["", "@conv4"] }));
+    expect(placeOf(two, shared, 4)).toBe("deep.conv4");
   });
 
   it("knows singles, what is left out, and choices of positions without members", () => {

@@ -168,7 +168,7 @@ function reasonsOf({ space }: Search): StudyReport["space"]["reasons"] {
   return [...reasons]
     .sort((a, b) => b[1] - a[1])
     .slice(0, NAMED)
-    .map(([kind, candidates]) => ({ reason: example(kind), candidates }));
+    .map(([kind, candidates]) => ({ reason: example(kind).replaceAll("`", ""), candidates }));
 }
 
 /** Words that a shell takes as they are. */

@@ -9,7 +9,7 @@ import { holm, pairClips, pairedBootstrap, seedDifference, seedsBootstrap } from
 import { metricOfName, type ScoredClip } from "../../metrics/scores.ts";
 import type { Phase } from "../study.ts";
 import type { RowDifference, SearchRow, SubjectComparison, TableRow } from "./model.ts";
-import { type Notation, roleOf } from "./notation.ts";
+import { type Notation, placeOf, roleOf } from "./notation.ts";
 import { meanOf, pairedValues, type Scores, type Seeded, type Tried, unpairedDifference } from "./scores.ts";
 import type { StudyData } from "./study-data.ts";
 
@@ -73,8 +73,7 @@ function named(
   finalist: boolean,
 ): Named {
   const { role, factor = 0 } = roleOf(notation, search.space, candidate);
-  const name = search.space.factors[factor]?.name ?? "";
-  const place = name.slice(name.indexOf(".") + 1).replace(/^@/, "");
+  const place = placeOf(notation, search.space.factors, factor);
   const at = notation.placing.indexOf(factor);
   const words: Record<typeof role, readonly [string, number]> = {
     none: ["none", 0],

@@ -59,7 +59,7 @@ function placement(report: StudyReport): {
   const { sets, others } = report.notation;
   return {
     columns: [
-      ...sets.map((set): TextColumn => ({ title: headingOf(set), align: "dots" })),
+      ...sets.map((set): TextColumn => ({ title: headingOf(set, sets.length > 1), align: "dots" })),
       ...others.map(({ title }) => left(title)),
     ],
     cells: ({ dots, words }) => [...dots, ...words],
