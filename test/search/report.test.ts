@@ -1,4 +1,7 @@
 /** What a report says of a study: figures of fresh seeds only, compared by hand; what it says of what is not there. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { holm, seedDifference } from "../../runtime/metrics/intervals.ts";
 import type { StudyReport } from "../../runtime/search/report/model.ts";
@@ -8,6 +11,7 @@ import { meanOf, scoresOf, targetOf, unpairedDifference } from "../../runtime/se
 import { readStudy, type StudyData } from "../../runtime/search/report/study-data.ts";
 import { bestRandomOf, choiceOf, frontOf } from "../../runtime/search/report/table.ts";
 import { ablationNotes } from "../../runtime/search/report/words.ts";
+import { openStore } from "../../runtime/search/store/open.ts";
 import type { StudyStore } from "../../runtime/search/study.ts";
 import { encodePredictions } from "../../runtime/train/predictions.ts";
 import { ALL, byMembers, FACTORS, fakeFindings, fakeStudy, NONE, truth } from "./fake-study.ts";
@@ -361,6 +365,50 @@ describe("notation", () => {
 });
 
 describe("reading a study", () => {
+  it("reads from SQLite what was written there, whole", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "netc-report-"));
+    const store = await openStore(join(folder, "studies.db"));
+    try {
+      const [first, second] = study.trials;
+      const said = Object.values(study.predictions)[0];
+      if (first === undefined || second === undefined || said === undefined) throw new Error("the study has no trials");
+      const { created: _, ...row } = study.study;
+      const { id } = await store.createStudy({ ...row, state: "running" });
+      const waiting = [first, { ...second, phase: "final" as const }].map((trial) => ({
+        ...trial,
+        state: "waiting" as const,
+        attempt: 0,
+        started: undefined,
+        ended: undefined,
+      }));
+      const decision = study.decisions[0];
+      if (decision === undefined) throw new Error("no decision");
+      expect(await store.decide(id, { ...decision, seen: 0 }, waiting)).toBe(true);
+      for (const trial of waiting) {
+        const claim = await store.claim(id, "w", trial.id);
+        if (claim === undefined) throw new Error("the trial cannot be taken");
+        await store.addMetrics(trial.id, claim.attempt, study.metrics[trial.id] ?? []);
+        const bytes = new TextEncoder().encode(encodePredictions(said.header, said.clips));
+        const test = await store.putObject(bytes);
+        const result = study.results[trial.id];
+        if (result === undefined) throw new Error("no result");
+        await store.commit(trial.id, claim.attempt, 0.7, { ...result, predictions: { test } });
+      }
+      const read = await readStudy(store, id);
+      expect(read.trials.map(({ state }) => state)).toEqual(["complete", "complete"]);
+      expect(read.observations.map(({ value }) => value)).toEqual([0.7, 0.7]);
+      expect(read.note).toBe(study.note);
+      expect(Object.keys(read.predictions)).toEqual([second.id]);
+      expect(read.metrics[first.id]).toHaveLength(study.metrics[first.id]?.length ?? -1);
+      const found = reportOf(read, fakeFindings());
+      expect(found.budget.spent).toBe(1);
+      expect(found.rows).toHaveLength(1);
+    } finally {
+      await store.close();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
   it("gives all that the store has, with the note of the predictions", async () => {
     const objects = new Map<string, Uint8Array>();
     for (const { id } of study.trials) {

@@ -206,6 +206,8 @@ export interface StudyReport extends Findings {
   };
   readonly objectives: readonly string[];
   readonly requirements: readonly string[];
+  /** Most milliseconds of a forward pass; what is slower, which only measuring tells, is marked. */
+  readonly latencyLimit: number | undefined;
   readonly notation: Notation;
   readonly space: {
     readonly points: number;
@@ -235,7 +237,10 @@ export interface StudyReport extends Findings {
     /** Of it, and on top of it, in full trainings. */
     readonly spent: number;
     readonly byPhase: Readonly<Record<Phase, number>>;
+    /** `paused`: behind a rung, and not decided about. */
     readonly states: Readonly<Record<TrialState, number>>;
+    /** Left behind a rung for good. */
+    readonly left: number;
     readonly deviceSeconds: number;
     readonly overheadSeconds: number;
     readonly wallSeconds: number;

@@ -200,6 +200,7 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     const trials = proposals.filter(({ kind }) => kind === "begin").length;
     if (trials > 0) began.set(method, (began.get(method) ?? 0) + trials);
   }
+  const stopped = stoppedTrials(decisions);
   const ended = Object.values(results);
   const times = trials.flatMap(({ started, ended }) => [started, ended]).filter((time) => time !== undefined);
   const source = study.sources[0]?.path ?? "FILE";
@@ -222,6 +223,7 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     },
     objectives: search.objectives.map(objectiveText),
     requirements: search.requirements,
+    latencyLimit: search.latencyLimit,
     notation,
     space: {
       points: space.points,
@@ -245,8 +247,12 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
       spent: spentOf(scores.spent, LIMITED),
       byPhase: scores.spent,
       states: Object.fromEntries(
-        STATES.map((state) => [state, trials.filter((trial) => trial.state === state).length]),
+        STATES.map((state) => [
+          state,
+          trials.filter((trial) => trial.state === state && !(state === "paused" && stopped.has(trial.id))).length,
+        ]),
       ) as Record<TrialState, number>,
+      left: trials.filter(({ id }) => stopped.has(id)).length,
       deviceSeconds: ended.reduce((sum, { seconds }) => sum + seconds, 0),
       overheadSeconds: ended.reduce((sum, { overheadSeconds }) => sum + overheadSeconds, 0),
       wallSeconds: times.length === 0 ? 0 : (Math.max(...times) - Math.min(...times)) / 1000,

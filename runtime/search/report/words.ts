@@ -110,7 +110,16 @@ export function ablationTable(report: StudyReport): TextTable {
             ...who.cells(candidate),
             cost("params"),
             cost("flops"),
-            ...(timed ? [latency === undefined ? "–" : latency.milliseconds.toPrecision(3)] : []),
+            ...(timed
+              ? [
+                  latency === undefined
+                    ? "–"
+                    : withAside(
+                        latency.milliseconds.toPrecision(3),
+                        latency.milliseconds > (report.latencyLimit ?? Infinity) ? "too slow" : "",
+                      ),
+                ]
+              : []),
             meanText(row.mean, text),
             String(row.seeds.length),
             ...differenceCells(row.toNone, text),
@@ -164,6 +173,9 @@ export function ablationNotes(report: StudyReport): readonly string[] {
         ]),
     ...(few === 0 ? [] : [`${count(few, "row")} with one training: no interval.`]),
     `Front: no other row has as good a mean at as low a cost (${costTitle(report)}). It is a matter of means, not of significance.`,
+    ...(report.latencyLimit === undefined
+      ? []
+      : [`Too slow: above the limit of ${significant(report.latencyLimit)} ms, which only measuring tells.`]),
     ...(devices.length > 1
       ? ["Latencies are of the device that measured most of a row's trainings: rows may differ in it."]
       : []),
@@ -372,7 +384,12 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
     ],
     [
       "trials",
-      states.length === 0 ? "none yet" : states.map((state) => `${grouped(budget.states[state])} ${state}`).join(", "),
+      states.length === 0
+        ? "none yet"
+        : [
+            ...states.map((state) => `${grouped(budget.states[state])} ${state}`),
+            ...(budget.left > 0 ? [`${grouped(budget.left)} left behind a rung`] : []),
+          ].join(", "),
     ],
     [
       "time",
