@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { holm, seedDifference } from "../../runtime/metrics/intervals.ts";
+import { findingsOf, randomTrainings } from "../../runtime/search/report/findings.ts";
 import type { StudyReport } from "../../runtime/search/report/model.ts";
 import { headingOf, notationOf, placeOf, roleOf, shortLabel } from "../../runtime/search/report/notation.ts";
 import { journalHash, reportOf } from "../../runtime/search/report/report.ts";
@@ -14,7 +15,18 @@ import { ablationNotes } from "../../runtime/search/report/words.ts";
 import { openStore } from "../../runtime/search/store/open.ts";
 import type { StudyStore } from "../../runtime/search/study.ts";
 import { encodePredictions } from "../../runtime/train/predictions.ts";
-import { ALL, byMembers, FACTORS, fakeFindings, fakeStudy, NONE, truth } from "./fake-study.ts";
+import {
+  ALL,
+  byMembers,
+  EFFECTS,
+  FACTORS,
+  fakeFindings,
+  fakeStudy,
+  NONE,
+  PAIR,
+  POSITIONS,
+  truth,
+} from "./fake-study.ts";
 
 const study = fakeStudy();
 const report = reportOf(study, fakeFindings());
@@ -93,14 +105,12 @@ describe("the table", () => {
     );
     expect(searched.rows).toEqual(report.rows);
     expect(searched.searchRows).not.toEqual(report.searchRows);
-    const fresh = reportOf(
-      withScores(study, true, (value, trial) => (trial % 2 === 0 ? 0.99 : value)),
-      fakeFindings(),
-    );
-    expect(fresh.choice).toBe(report.choice);
+    const fresh = reportOf(withScores(study, true, (value, trial) => (trial % 2 === 0 ? 0.99 : value)));
+    expect(fresh.choice).toBe(reportOf(study).choice);
     expect(fresh.bestRandom).toEqual(report.bestRandom);
-    expect(fresh.searchRows).toEqual(report.searchRows);
-    expect(fresh.rows.map(({ candidate }) => candidate)).toEqual(report.rows.map(({ candidate }) => candidate));
+    const means = ({ searchRows }: StudyReport): readonly number[] =>
+      searchRows.map(({ mean }) => mean.value).sort((a, b) => a - b);
+    expect(means(fresh)).toEqual(means(report));
   });
 
   it("names its rows, the choice apart from the largest mean", () => {
@@ -113,7 +123,9 @@ describe("the table", () => {
     expect(report.rows.filter(({ roles }) => roles.includes("choice"))).toHaveLength(1);
     expect(report.rows.slice(0, 3).map(({ roles }) => roles[0])).toEqual(["none", "all", "choice"]);
     // The best of random by its own scores, and never a candidate that only the search has drawn.
-    const drawn = new Set(study.trials.filter(({ phase }) => phase === "random").map(({ candidate }) => candidate));
+    const drawn = new Set(
+      study.trials.filter(({ phase }) => phase === "random" || phase === "screen").map(({ candidate }) => candidate),
+    );
     expect(report.bestRandom?.of).toBe(drawn.size);
     expect(drawn.has(study.study.search.space.candidates[report.bestRandom?.candidate ?? -1]?.hash ?? "")).toBe(true);
   });
@@ -280,14 +292,102 @@ describe("scores and intervals", () => {
       expect(targetOf([{ kind: "metric", goal: "maximize", metric }])).toMatchObject({ name: "uar", sign: 1 });
     expect(() => targetOf([{ kind: "cost", goal: "minimize", cost: "params" }])).toThrow(/metric/);
   });
+});
 
-  it("choose the candidate that is best in truth, where the noise is small", () => {
-    const quiet = scoresOf(fakeStudy({ shared: 0.0001, own: 0.0001 }));
-    const choice = choiceOf(quiet);
+/** The study without the choice of a unit, which goes with the positions and would share their effects. */
+function membersOnly(data: StudyData): StudyData {
+  const { search } = data.study;
+  const space = {
+    ...search.space,
+    factors: search.space.factors.slice(0, 5),
+    candidates: search.space.candidates.map((one) => ({ ...one, levels: one.levels.slice(0, 5) })),
+  };
+  return { ...data, study: { ...data.study, search: { ...search, space } } };
+}
+
+describe("findings", () => {
+  const quiet = fakeStudy({ shared: 0.0004, own: 0.0004, costs: false });
+  const found = findingsOf(quiet);
+
+  it("order candidates by the model, so that the choice is the best of those that were confirmed", () => {
     const leaders = ["○○●●○", "○○●●●", "○●●●○", "○○●○●"].map(byMembers);
     const best = leaders.reduce((a, b) => (truth(levelsOf(b)) > truth(levelsOf(a)) ? b : a));
-    expect(choice).toBe(best);
-    expect(bestRandomOf(quiet)?.phase).toBe("random");
+    expect(choiceOf(scoresOf(quiet), found.leaders)).toBe(best);
+    const [first] = found.leaders;
+    expect(first?.expected.value).toBeCloseTo(truth(levelsOf(first?.candidate ?? 0)), 2);
+    expect(first?.expected.low).toBeLessThan(first?.expected.value ?? 0);
+    const trained = new Set(
+      quiet.trials.filter(({ phase }) => phase !== "random" && phase !== "final").map(({ candidate }) => candidate),
+    );
+    expect(found.leaders).toHaveLength(trained.size);
+    // Without a choice nothing is chosen: single scores never choose.
+    expect(choiceOf(scoresOf(quiet), [])).toBeUndefined();
+  });
+
+  it("know nothing of fresh seeds and of search at random", () => {
+    const fresh = findingsOf(withScores(study, true, (value, trial) => (trial % 2 === 0 ? 0.99 : value)));
+    const known = findingsOf(study);
+    expect(fresh.leaders).toEqual(known.leaders);
+    expect(fresh.importance?.contributions.map(({ shapley }) => shapley)).toEqual(
+      known.importance?.contributions.map(({ shapley }) => shapley),
+    );
+    expect(fresh.band.map(({ expected }) => expected)).toEqual(known.band.map(({ expected }) => expected));
+  });
+
+  it("find the effects that the study was made with, and the pair", () => {
+    const { importance } = findingsOf(membersOnly(quiet));
+    for (const [k, effect] of EFFECTS.entries()) {
+      const own = importance?.contributions[k];
+      expect(own?.name).toBe(POSITIONS[k]);
+      expect(own?.shapley.value).toBeCloseTo(effect + (k === 2 || k === 3 ? PAIR / 2 : 0), 2);
+    }
+    const pair = importance?.pairs.find(({ first, second }) => first === 2 && second === 3)?.effect;
+    expect(pair?.value).toBeLessThan(-0.004);
+    const sum = importance?.contributions.reduce((sum, { shapley }) => sum + shapley.value, 0);
+    expect(sum).toBeCloseTo((importance?.all ?? 0) - (importance?.none ?? 0), 6);
+    const three = importance?.contributions[2];
+    expect((three?.on.trainings ?? 0) + (three?.off.trainings ?? 0)).toBe(
+      quiet.trials.filter(({ phase, state }) => phase !== "final" && state === "complete").length,
+    );
+    expect(three?.on.mean).toBeGreaterThan(three?.off.mean ?? 1);
+  });
+
+  it("turn effects and chance round where smaller is better", () => {
+    const smaller = findingsOf(membersOnly(fakeStudy({ minimize: true, shared: 0.0004, own: 0.0004, costs: false })));
+    expect(smaller.importance?.contributions[2]?.shapley.value).toBeLessThan(-0.02);
+    const [first, last] = [smaller.band[0], smaller.band.at(-1)];
+    expect(last?.expected.value).toBeLessThan(first?.expected.value ?? 0);
+    for (const { expected } of smaller.band) expect(expected.low).toBeLessThan(expected.high);
+    expect(smaller.leaders[0]?.expected.value).toBeLessThan(smaller.leaders.at(-1)?.expected.value ?? 0);
+  });
+
+  it("measure the noise and the ranks of rungs", () => {
+    const { noise, ranks } = findingsOf(fakeStudy({ shared: 0.006, own: 0.003 }));
+    expect(noise?.deviation.low).toBeLessThan(Math.hypot(0.006, 0.003));
+    expect(noise?.deviation.high).toBeGreaterThan(Math.hypot(0.006, 0.003));
+    expect(noise?.pairing).toBeGreaterThan(0.5);
+    expect(ranks.map(({ from, to }) => [from, to])).toEqual([
+      [3, 27],
+      [9, 27],
+    ]);
+    for (const { tau, trials } of ranks) {
+      expect(trials).toBeGreaterThan(10);
+      expect(tau.low).toBeLessThan(tau.value);
+    }
+  });
+
+  it("take the best of random from one training of each that was drawn", () => {
+    const trainings = randomTrainings(study);
+    const drawn = study.trials.filter(({ phase }) => phase === "random" || phase === "screen");
+    expect(trainings).toHaveLength(new Set(drawn.map(({ candidate }) => candidate)).size);
+    const largest = Math.max(...trainings.map(({ value }) => value));
+    expect(trainings.find(({ candidate }) => candidate === bestRandomOf(trainings, 1)?.candidate)?.value).toBe(largest);
+    expect(bestRandomOf([], 1)).toBeUndefined();
+  });
+
+  it("are empty before anything has ended", () => {
+    const nothing = { ...study, trials: [], observations: [], results: {}, metrics: {}, decisions: [] };
+    expect(findingsOf(nothing)).toEqual({ leaders: [], noise: undefined, ranks: [], importance: undefined, band: [] });
   });
 });
 

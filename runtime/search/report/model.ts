@@ -109,6 +109,8 @@ export interface Noise {
   readonly deviation: Interval;
   readonly trainings: number;
   readonly candidates: number;
+  /** Correlation between two candidates of one seed; NaN where it cannot be told. */
+  readonly pairing: number;
 }
 
 /** What a position contributes. */
@@ -133,10 +135,12 @@ export interface Pairing {
 export interface Importance {
   readonly contributions: readonly Contribution[];
   readonly pairs: readonly Pairing[];
-  /** Shares of the variance over the space, where they are known: of the positions alone, and of their pairs. */
-  readonly shares: { readonly main: number; readonly pair: number } | undefined;
+  /** What the model expects without any, and with all of them. */
+  readonly none: number;
+  readonly all: number;
   /** How it was computed. */
   readonly method: string;
+  readonly notes: readonly string[];
 }
 
 /** A step of the search: a score at a spend. */
@@ -151,22 +155,24 @@ export interface CurveStep {
 /** What search at random would have as its largest score after so many trainings. */
 export interface BandStep {
   readonly spent: number;
+  /** The largest single score: as optimistic as any that was chosen for being large. */
   readonly expected: Interval;
+  /** What the candidate that has it is worth over seeds; undefined where the noise is not known. */
+  readonly worth: Interval | undefined;
 }
 
-/** The candidate that the search's model expects most of. */
+/** A candidate that has been trained, and what the search's model expects of it. */
 export interface Leader {
   /** Index of the candidate. */
   readonly candidate: number;
   /** What a full training would show on average over seeds. Not a result: the same scores chose it. */
   readonly expected: Interval;
-  /** The same for `none`. */
-  readonly none: Interval | undefined;
 }
 
 /** What is computed from the search's scores by a model, or by drawing again. */
 export interface Findings {
-  readonly leader: Leader | undefined;
+  /** In the order in which the search would choose them. */
+  readonly leaders: readonly Leader[];
   readonly noise: Noise | undefined;
   readonly ranks: readonly RungRank[];
   readonly importance: Importance | undefined;
@@ -252,7 +258,7 @@ export interface StudyReport extends Findings {
   readonly kernels: { readonly hits: number; readonly misses: number };
   /** Index of the candidate that the search chose, before any fresh seed was seen. */
   readonly choice: number | undefined;
-  readonly bestRandom: { readonly candidate: number; readonly of: number; readonly phase: Phase } | undefined;
+  readonly bestRandom: { readonly candidate: number; readonly of: number } | undefined;
   readonly rows: readonly TableRow[];
   readonly searchRows: readonly SearchRow[];
   readonly subjects: readonly SubjectComparison[];

@@ -105,7 +105,7 @@ const named = (figures: readonly Figure[], names: RegExp): readonly Figure[] =>
   figures.filter(({ name }) => names.test(name));
 
 /** What the model expects of its leader, while there is no result. */
-function leaderTile({ leader, candidates, metric }: StudyReport): readonly string[] {
+function leaderTile({ leaders: [leader], candidates, metric }: StudyReport): readonly string[] {
   const candidate = candidates.find(({ index }) => index === leader?.candidate);
   if (leader === undefined || candidate === undefined) return [];
   const { text } = metric;

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import type { Method, Objective, Search } from "../../../compiler/search/search.ts";
 import type { Decision, Phase, TrialRow, TrialState } from "../study.ts";
 import { checklistOf } from "./checklist.ts";
-import { findingsOf } from "./findings.ts";
+import { findingsOf, randomTrainings } from "./findings.ts";
 import type { CurveStep, Findings, ReportCandidate, ReportTrial, StudyReport } from "./model.ts";
 import { dotsOf, type Notation, notationOf, shortLabel, wordsOf } from "./notation.ts";
 import { LIMITED, type Scores, scoresOf, spentOf, type Target } from "./scores.ts";
@@ -176,6 +176,9 @@ function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
+/** What does not look at scores when it proposes. */
+const UNIFORM: ReadonlySet<string> = new Set(["factorial", "random"]);
+
 const STATES: readonly TrialState[] = ["waiting", "running", "paused", "complete", "failed", "cancelled"];
 
 /** Computes a report. */
@@ -186,8 +189,8 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
   const scores = scoresOf(data);
   const { target } = scores;
   const notation = notationOf(space.factors);
-  const choice = choiceOf(scores);
-  const bestRandom = bestRandomOf(scores);
+  const choice = choiceOf(scores, findings.leaders);
+  const bestRandom = bestRandomOf(randomTrainings(data), target.sign);
   const candidates = candidatesOf(data, notation, scores);
   const latencies = new Map(
     candidates.flatMap(({ index, latency }) => (latency === undefined ? [] : [[index, latency.milliseconds] as const])),
@@ -240,7 +243,10 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     method: {
       asked: methodText(search.method),
       used: [...began].map(([name, trials]) => ({ name, trials })),
-      adaptive: untried.length > 0 && trials.some(({ phase }) => phase === "search"),
+      adaptive: decisions.some(
+        ({ method, proposals }) =>
+          !UNIFORM.has(method) && proposals.some((one) => one.kind === "begin" && one.phase === "search"),
+      ),
     },
     budget: {
       spend: search.spend,

@@ -315,12 +315,9 @@ export function importanceTable(report: StudyReport): Importances | undefined {
             "Warning: the search chose what it trained by the scores it saw, so good positions were trained more often and in good company. Effects from such trainings are less sure than these intervals say; a full factorial or a random design tells them better.",
           ]
         : []),
-      `${importance.method}. A Shapley value is what a position adds on average over all orders in which positions can be added; together they sum to the difference between all and none.`,
-      ...(importance.shares === undefined
-        ? []
-        : [
-            `Of the variance over the space, ${percent(importance.shares.main, 0)} is of positions by themselves and ${percent(importance.shares.pair, 0)} of their pairs.`,
-          ]),
+      `A Shapley value is what a position adds on average over all orders in which positions may be added; together they are the difference between all, of which the model expects ${scoreText(importance.all, metric.text)}, and none, ${scoreText(importance.none, metric.text)}.`,
+      `By ${importance.method}.`,
+      ...importance.notes,
       "Plain means with and without a position are of the trainings that there are: what else was placed differs between them.",
     ],
   };
