@@ -130,14 +130,14 @@ function result({ result, metric }: DisplayState, brief: boolean): readonly Piec
 function chance({ chance, metric }: DisplayState): readonly Piece[] {
   if (chance === undefined) return [];
   const score = (value: number): string => scoreText(value, metric.text);
-  const { random, search } = chance;
+  const { random, overSeeds } = chance;
+  const range = `${score(random.value)} ${rangeText(random, score)}`;
   return [
     {
       rank: 0,
-      text: `search at random would have  ${spaced(`${score(random.value)} ${rangeText(random, score)}`, unitOf(metric.text))} as its luckiest single score`,
-      short: `random would have ${score(random.value)} ${rangeText(random, score)} at its luckiest`,
+      text: `search at random would have  ${spaced(range, unitOf(metric.text))} by now, ${overSeeds ? "expected over seeds" : "as its luckiest single score"}`,
+      short: `random would have ${range}${overSeeds ? "" : " at its luckiest"}`,
     },
-    { rank: 1, text: `the search's luckiest: ${score(search)}` },
   ];
 }
 
