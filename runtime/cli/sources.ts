@@ -84,7 +84,7 @@ export function diskResolve(entry: Source, from: string): Resolve {
     } catch (error) {
       return { error: error instanceof Error ? error.message : String(error) };
     }
-    const tree = file.startsWith(STD) ? builtTree(file) : undefined;
+    const tree = file.startsWith(STD_FOLDER) ? builtTree(file) : undefined;
     const source: Source = { path: shown, text, ...(tree === undefined ? {} : { tree }) };
     files.set(source, file);
     read.set(file, source);
