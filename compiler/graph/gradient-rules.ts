@@ -361,7 +361,7 @@ export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   matmul: ofMatmul,
   max_pool2d: ofMaxPool2d,
   max_pool2d_index: none,
-  max_pool2d_grad: () => ({ refused: "the gradient of a max pool has no gradient of its own yet" }),
+  max_pool2d_grad: () => ({ refused: "the gradient of a max pool has no gradient of its own" }),
   avg_pool2d: ofAvgPool2d,
   avg_pool2d_grad: ofAvgPool2dGrad,
   softmax: ofSoftmax,

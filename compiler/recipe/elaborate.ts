@@ -177,7 +177,7 @@ function subjectFor(
 // ----------------------------------------------------------------------------------------------------------- the recipe
 
 /** The recipe of a name, written or imported. */
-function namedRecipe(name: string, module: Module, program: Program): Declared | undefined {
+export function namedRecipe(name: string, module: Module, program: Program): Declared | undefined {
   const visible = recipesIn(module);
   const found = visible.get(name);
   if (found !== undefined) return found;
@@ -244,7 +244,7 @@ function chooseRecipe(found: Elaborated, name: string | undefined): Declared | u
 }
 
 /** A recipe in which nothing is said, standing where the model does. */
-function defaultRecipe({ start, end }: Span): RecipeItem {
+export function defaultRecipe({ start, end }: Span): RecipeItem {
   return {
     kind: "Recipe",
     attributes: [],

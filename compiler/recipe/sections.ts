@@ -29,9 +29,11 @@ export interface Section {
   /** Its name: where what it does not say is missing. */
   readonly at: Span;
   readonly holds: readonly SectionName[];
+  /** Settings that somebody else reads: known, and suggested. */
+  readonly also?: readonly string[];
 }
 
-export type SectionName = "data" | "stage" | "group" | "stream";
+export type SectionName = "data" | "stage" | "group" | "stream" | "limit";
 
 /** The settings that stand in each section. */
 const TABLES: readonly { readonly where: string; readonly table: Table }[] = [
@@ -155,10 +157,11 @@ function unknown(item: Setting, table: Table, section: Section, context: Context
   const at = spanOf(context, item.name);
   const value = item.value === undefined ? "…" : textOf(context, item.value);
   const kind = item.settings === undefined ? "setting" : "section";
+  const all = [...(section.also ?? []), ...Object.keys(table), ...section.holds];
   const home = TABLES.find((each) => Object.hasOwn(each.table, name));
   const moved = elsewhere(name, value) ?? (home === undefined ? undefined : `\`${name}\` stands ${home.where}`);
-  const near = moved === undefined ? suggest(name, [...Object.keys(table), ...section.holds]) : undefined;
-  const known = [...Object.keys(table), ...section.holds].join(", ");
+  const near = moved === undefined ? suggest(name, all) : undefined;
+  const known = all.join(", ");
   say(context, "E0701", `${section.title} has no ${kind} \`${name}\``, at, {
     label: "unknown",
     helps:

@@ -55,7 +55,7 @@ const anyMetric = oneOf<MetricOrTable>(...NUMBERS, CONFUSION);
 export const metrics: Kind<readonly Located<MetricOrTable>[]> = several(anyMetric, `a list of ${anyMetric.what}`);
 
 /** `val.macro_f1`: a metric of the validation clips. */
-const valMetric: Kind<Goal> = {
+export const valMetric: Kind<Goal> = {
   what: "a metric of the validation clips: `val.accuracy`",
   read: (expr, slot) => {
     const written = opened(expr, slot.context);

@@ -89,11 +89,15 @@ export interface Replicates {
 
 export interface Search {
   readonly name: string;
+  /** Values of the search's parameters that were given, as the source would write them; absent: none were. */
+  readonly arguments?: Readonly<Record<string, string>>;
   readonly space: Space;
   /** The first metric is what trials are compared by; costs make a front. */
   readonly objectives: readonly Objective[];
-  /** The requirements as written, for the report. */
+  /** The requirements and limits as written, for the report. */
   readonly requirements: readonly string[];
+  /** Most milliseconds of a forward pass of one example on the device at hand, which only measuring tells. */
+  readonly latencyLimit: number | undefined;
   readonly method: Method;
   /** Full trainings that searching and confirming may cost together; the final ones come on top. */
   readonly spend: number;

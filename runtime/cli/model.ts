@@ -6,6 +6,7 @@ import { elaborate } from "../../compiler/elaborate/elaborate.ts";
 import type { Elaboration, Model } from "../../compiler/model.ts";
 import { elaborateRecipe, elaborateWithRecipes } from "../../compiler/recipe/elaborate.ts";
 import type { Recipe } from "../../compiler/recipe/recipe.ts";
+import { type CheckedSearch, checkSearches } from "../../compiler/search/elaborate.ts";
 import { freeNames } from "../../compiler/size.ts";
 import { type Diagnostic, hasErrors } from "../../grammar/diagnostic.ts";
 import { ansiStyle, diagnosticToJson, renderDiagnostics } from "../../grammar/render.ts";
@@ -44,14 +45,33 @@ export function elaborateEntry(entry: Entry, options: EntryOptions): Model | und
   return modelIn(elaborate(entry.source, entry.resolve, chosen(options)), entry, options);
 }
 
-/** `elaborateEntry`, and all recipes of the entry. */
-export function elaborateEntryWithRecipes(
-  entry: Entry,
-  options: EntryOptions,
-): { readonly model: Model; readonly recipes: readonly Recipe[] } | undefined {
-  const found = elaborateWithRecipes(entry.source, entry.resolve, chosen(options));
-  const model = modelIn(found, entry, options);
-  return model === undefined ? undefined : { model, recipes: found.recipes };
+/** Everything that a file says, checked. A file may hold searches and no model of its own. */
+export interface CheckedEntry {
+  readonly model: Model | undefined;
+  readonly recipes: readonly Recipe[];
+  readonly searches: readonly CheckedSearch[];
+}
+
+/** `elaborateEntry`, and all recipes and searches of the entry. */
+export function checkEntry(entry: Entry, options: EntryOptions): CheckedEntry | undefined {
+  const { source, resolve } = entry;
+  const { model, recipes, diagnostics } = elaborateWithRecipes(source, resolve, chosen(options));
+  const wrong = diagnostics.some(({ severity }) => severity === "error");
+  const searching = wrong ? undefined : checkSearches(source, resolve);
+  const known = new Set(diagnostics.map(lineOf));
+  const further = searching?.diagnostics.filter((each) => !known.has(lineOf(each))) ?? [];
+  const searches = searching?.searches ?? [];
+  const all = { model, diagnostics: [...diagnostics, ...further] };
+  if (model === undefined && (searches.length > 0 || further.length > 0))
+    return report(all.diagnostics, options) ? undefined : { model, recipes, searches };
+  const checked = modelIn(all, entry, options);
+  return checked === undefined ? undefined : { model: checked, recipes, searches };
+}
+
+/** One diagnostic in one line: what is found by two checks is said once. */
+function lineOf({ code, message, labels }: Diagnostic): string {
+  const at = labels.find((label) => label.primary)?.span;
+  return `${code} ${at?.source.path} ${at?.start} ${message}`;
 }
 
 /** The recipe that trains the entry's model: the one named, the last that fits, or the default one. */

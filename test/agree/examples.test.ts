@@ -37,7 +37,7 @@ const LARGE: WebGPUCapability = {
   },
 };
 
-/** Learned parameters of every example; a search has no model of its own. */
+/** Learned parameters of every example; a file of searches has no model of its own. */
 const PARAMETERS = {
   // Two streams of 67 794 and 70 242, and 2·(2C² + 4.5C) for C = 48; four classes more have 4·65 more in each stream.
   association: 67_794 + 70_242 + 9_648,
@@ -46,6 +46,7 @@ const PARAMETERS = {
   lenet: 61_706,
   linear: 7_850,
   neonatal_pain: 269_881_288,
+  placement: undefined,
   resnet50: 25_557_032,
   search: undefined,
   // Two streams of 186 598 and 191 494, and 2·(2C² + 4.5C) for C = 96 and 128.

@@ -3,11 +3,12 @@
  * tests that need a store and no disk. Nothing in it is safe from anything.
  */
 import { createHash } from "node:crypto";
+import { StoreError } from "../../runtime/search/store/error.ts";
 import {
   type Claim,
   type Decision,
-  MOST_FRUITLESS,
   type MetricPoint,
+  MOST_FRUITLESS,
   type ObservationRow,
   type Orders,
   type RungResult,
@@ -17,7 +18,6 @@ import {
   type TrialRow,
   type TrialState,
 } from "../../runtime/search/study.ts";
-import { StoreError } from "../../runtime/search/store/error.ts";
 
 interface Trial {
   row: TrialRow;
@@ -162,8 +162,7 @@ export class MemoryStore implements StudyStore {
   async reclaim(study: string, seconds: number): Promise<readonly string[]> {
     const before = this.#clock() - 1000 * seconds;
     const lost = this.#of(study).filter(({ row }) => row.state === "running" && (row.heartbeat ?? 0) < before);
-    for (const trial of lost)
-      trial.row = { ...trial.row, state: "waiting", worker: undefined, heartbeat: undefined };
+    for (const trial of lost) trial.row = { ...trial.row, state: "waiting", worker: undefined, heartbeat: undefined };
     return lost.map(({ row }) => row.id);
   }
 

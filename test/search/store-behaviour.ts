@@ -1,6 +1,5 @@
 /** What every store must do, whatever it is kept in: one suite, run on each. */
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { randomOf } from "../../runtime/data/random.ts";
 import { MOST_FRUITLESS, type StudyStore, type TrialRow } from "../../runtime/search/study.ts";
 import { MemoryStore } from "./memory-store.ts";
+import { actOf, anyStep, objectHash } from "./store-steps.ts";
 import {
   allOf,
   type Backend,
@@ -151,12 +151,13 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
         const [study, trials] = await studyIn(store, 12);
         const others = [store, await openAnother(), await openAnother()];
         const claims = await Promise.all(
-          Array.from({ length: 15 }, (_, index) => others[index % 3]?.claim(study, `w${index}`)),
+          Array.from({ length: 15 }, (_, index) => (others[index % 3] ?? store).claim(study, `w${index}`)),
         );
         // PostgreSQL passes over a trial that somebody else is just taking, and takes the next.
         const taken = claims.flatMap((claim) => (claim === undefined ? [] : [claim.trial.id]));
         expect(new Set(taken).size).toBe(taken.length);
-        const rest = async (): Promise<number> => ((await store.claim(study, "last")) === undefined ? 0 : 1 + (await rest()));
+        const rest = async (): Promise<number> =>
+          (await store.claim(study, "last")) === undefined ? 0 : 1 + (await rest());
         expect(taken.length + (await rest())).toBe(trials.length);
         expect((await store.trials(study)).map(({ state, attempt }) => `${state} ${attempt}`)).toEqual(
           trials.map(() => "running 1"),
@@ -222,7 +223,9 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
         expect(await store.commit(id, 2, 0.25, resultWith({ seconds: 1 }))).toBe(true);
         expect(await store.commit(id, 1, 0.25, resultWith())).toBe(false);
         expect(await store.results(study)).toEqual(new Map([[id, resultWith()]]));
-        expect((await store.observations(study)).map(({ sequence, epochs, value }) => [sequence, epochs, value])).toEqual([
+        expect(
+          (await store.observations(study)).map(({ sequence, epochs, value }) => [sequence, epochs, value]),
+        ).toEqual([
           [1, 3, 0.5],
           [2, 9, 0.75],
         ]);
@@ -244,7 +247,11 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
         for (let more = 2; more < MOST_FRUITLESS; more++) expect(await attempt()).toBe("waiting");
         expect(await store.observations(study)).toEqual([]);
         expect(await attempt()).toBe("failed");
-        expect(await rowOf(id)).toMatchObject({ state: "failed", error: expect.stringContaining("device lost"), ended: now });
+        expect(await rowOf(id)).toMatchObject({
+          state: "failed",
+          error: expect.stringContaining("device lost"),
+          ended: now,
+        });
         expect((await store.observations(study)).map(({ value }) => value)).toEqual([undefined]);
         expect(await attempt()).toBe("none");
         expect(await store.retry(id)).toBe(true);
@@ -336,9 +343,9 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
         await store.claim(study, "w");
         const failure = await failureOf(() => store.commit(id, 1, Number.NaN, resultWith()));
         expect(failure.message).toContain("a trial without a number has failed");
-        expect((await failureOf(() => store.endRung({ trial: id, epochs: 3, value: 1 / 0, checkpoint: undefined }, 1))).kind).toBe(
-          "refused",
-        );
+        expect(
+          (await failureOf(() => store.endRung({ trial: id, epochs: 3, value: 1 / 0, checkpoint: undefined }, 1))).kind,
+        ).toBe("refused");
         expect((await rowOf(id)).state).toBe("running");
       });
     });
@@ -432,34 +439,8 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
     });
 
     test("does, step by step, what the plain store in memory does", async () => {
-      const trial = fc.nat({ max: 3 });
-      const age = fc.constantFrom(0, 0, 0, 1);
-      const study = fc.constantFrom(0, 0, 0, 1);
-      const object = fc.nat({ max: 3 });
-      const epochs = fc.integer({ min: 1, max: 4 });
-      const step = fc.oneof(
-        fc.record({ do: fc.constant("claim"), study, trial: fc.option(trial) }),
-        fc.record({ do: fc.constant("claim"), study, trial: fc.option(trial) }),
-        fc.record({ do: fc.constant("heartbeat"), trial, age }),
-        fc.record({ do: fc.constant("metrics"), trial, age, epochs }),
-        fc.record({ do: fc.constant("progress"), trial, age, epochs, object }),
-        fc.record({ do: fc.constant("rung"), trial, age, epochs, object: fc.option(object) }),
-        fc.record({ do: fc.constant("commit"), trial, age, object }),
-        fc.record({ do: fc.constant("fail"), trial, age }),
-        fc.record({ do: fc.constant("fail"), trial, age }),
-        fc.record({ do: fc.constant("release"), trial, age }),
-        fc.record({ do: fc.constant("cancel"), trial }),
-        fc.record({ do: fc.constant("retry"), trial }),
-        fc.record({ do: fc.constant("reclaim"), study }),
-        fc.record({ do: fc.constant("state"), study, state: fc.constantFrom("running", "running", "paused", "cancelled") }),
-        fc.record({ do: fc.constant("lead"), study, who: fc.constantFrom("a", "b"), seconds: fc.nat({ max: 4 }) }),
-        fc.record({ do: fc.constant("decide"), study, late: fc.constantFrom(0, 0, 0, 1), begin: fc.nat({ max: 5 }), trial }),
-        fc.record({ do: fc.constant("put"), object }),
-        fc.record({ do: fc.constant("collect") }),
-        fc.record({ do: fc.constant("wait"), ms: fc.constantFrom(1, 1_000, 4_000_000) }),
-      ) as fc.Arbitrary<Step>;
       await fc.assert(
-        fc.asyncProperty(fc.array(step, { minLength: 8, maxLength: 40 }), async (steps) => {
+        fc.asyncProperty(fc.array(anyStep, { minLength: 8, maxLength: 40 }), async (steps) => {
           const model = new MemoryStore(clock);
           const place = await fresh();
           const real = await place.open({ clock });
@@ -511,8 +492,13 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
         const victim = Math.floor(4 * random());
         const last = 5 + Math.floor(60 * random());
         const said = await Promise.all(
-          [0, 1, 2, 3].map((index) => run(child, [backend.address, study, `w${index}`, "200"], index === victim ? last : undefined)),
+          [0, 1, 2, 3].map((index) =>
+            run(child, [backend.address, study, `w${index}`, "200"], index === victim ? last : undefined),
+          ),
         );
+        expect(said[victim]?.length).toBeGreaterThanOrEqual(last);
+        expect(said[victim]?.at(-1)).not.toBe(ENDED);
+        expect(said.filter((lines) => lines.at(-1) === ENDED)).toHaveLength(3);
         const facts = said.flat().map((line) => JSON.parse(line) as [string, string, number, number]);
         const [trials, results] = [await store.trials(study), await store.results(study)];
         const of = (what: string): typeof facts => facts.filter(([kind]) => kind === what);
@@ -539,131 +525,31 @@ export function behavesAsAStore(name: string, { fresh, runs }: Suite): void {
   });
 }
 
-type Step = { readonly do: string } & (
-  | { readonly do: "claim"; readonly study: number; readonly trial: number | null }
-  | { readonly do: "heartbeat" | "fail" | "release"; readonly trial: number; readonly age: number }
-  | { readonly do: "metrics"; readonly trial: number; readonly age: number; readonly epochs: number }
-  | {
-      readonly do: "progress";
-      readonly trial: number;
-      readonly age: number;
-      readonly epochs: number;
-      readonly object: number;
-    }
-  | {
-      readonly do: "rung";
-      readonly trial: number;
-      readonly age: number;
-      readonly epochs: number;
-      readonly object: number | null;
-    }
-  | { readonly do: "commit"; readonly trial: number; readonly age: number; readonly object: number }
-  | { readonly do: "cancel" | "retry"; readonly trial: number }
-  | { readonly do: "reclaim"; readonly study: number }
-  | { readonly do: "state"; readonly study: number; readonly state: "running" | "paused" | "cancelled" }
-  | { readonly do: "lead"; readonly study: number; readonly who: string; readonly seconds: number }
-  | { readonly do: "decide"; readonly study: number; readonly late: number; readonly begin: number; readonly trial: number }
-  | { readonly do: "put"; readonly object: number }
-  | { readonly do: "collect" }
-  | { readonly do: "wait"; readonly ms: number }
-);
-
-const objectBytes = (index: number): Uint8Array => bytesOf(`object ${index}`);
-const objectHash = (index: number): string => createHash("sha256").update(objectBytes(index)).digest("hex");
-
-async function actOf(
-  step: Step,
-  model: StudyStore,
-  ids: readonly string[],
-): Promise<(store: StudyStore) => Promise<unknown>> {
-  const studyAt = (index: number): string => ids[index] ?? "";
-  // The fourth belongs to the other study, once it has been decided.
-  const idAt = (index: number): string =>
-    index === 3 ? trialWith(studyAt(1), 1).id : trialWith(studyAt(0), index + 1).id;
-  const attemptOf = async ({ trial, age }: { readonly trial: number; readonly age: number }): Promise<number> =>
-    ((await model.trial(idAt(trial)))?.attempt ?? 0) - age;
-  switch (step.do) {
-    case "claim":
-      return (store) => store.claim(studyAt(step.study), "w", step.trial === null ? undefined : idAt(step.trial));
-    case "heartbeat": {
-      const attempt = await attemptOf(step);
-      return (store) => store.heartbeat(idAt(step.trial), attempt);
-    }
-    case "fail": {
-      const attempt = await attemptOf(step);
-      return (store) => store.fail(idAt(step.trial), attempt, "broken");
-    }
-    case "release": {
-      const attempt = await attemptOf(step);
-      return (store) => store.release(idAt(step.trial), attempt);
-    }
-    case "metrics": {
-      const attempt = await attemptOf(step);
-      const points = ["a", "b"].map((name) => ({ name, epoch: step.epochs, value: attempt + step.epochs }));
-      return (store) => store.addMetrics(idAt(step.trial), attempt, points);
-    }
-    case "progress": {
-      const attempt = await attemptOf(step);
-      return (store) => store.saveProgress(idAt(step.trial), attempt, step.epochs, objectHash(step.object));
-    }
-    case "rung": {
-      const attempt = await attemptOf(step);
-      const checkpoint = step.object === null ? undefined : objectHash(step.object);
-      const rung = { trial: idAt(step.trial), epochs: step.epochs, value: step.epochs / 8, checkpoint };
-      return (store) => store.endRung(rung, attempt);
-    }
-    case "commit": {
-      const attempt = await attemptOf(step);
-      const result = resultWith({ predictions: { val: objectHash(step.object) } });
-      return (store) => store.commit(idAt(step.trial), attempt, 0.5, result);
-    }
-    case "cancel":
-      return (store) => store.cancel(idAt(step.trial));
-    case "retry":
-      return (store) => store.retry(idAt(step.trial));
-    case "reclaim":
-      return (store) => store.reclaim(studyAt(step.study), 1);
-    case "state":
-      return (store) => store.setStudyState(studyAt(step.study), step.state);
-    case "lead":
-      return (store) => store.lead(studyAt(step.study), step.who, step.seconds);
-    case "decide": {
-      const study = studyAt(step.study);
-      const sequence = (await model.decisions(study)).length + 1 - step.late;
-      const kind = step.begin % 2 === 0 ? "stop" : "promote";
-      const decision = decisionWith(sequence, [
-        kind === "stop" ? { kind, trial: idAt(step.trial) } : { kind, trial: idAt(step.trial), epochs: 9 },
-      ]);
-      return (store) => store.decide(study, decision, [trialWith(study, step.begin)]);
-    }
-    case "put":
-      return (store) => store.putObject(objectBytes(step.object));
-    case "collect":
-      return (store) => store.collectGarbage();
-    case "wait":
-      return () => Promise.resolve();
-    default:
-      return step satisfies never;
-  }
-}
+const ENDED = '["ended"]';
 
 /** What a child says before it ends, or before it is killed after its `last` line. */
 function run(child: string, args: readonly string[], last: number | undefined): Promise<readonly string[]> {
   return new Promise((resolve, reject) => {
-    const process_ = spawn(process.execPath, [child, ...args]);
+    const spawned = spawn(process.execPath, [child, ...args]);
     let said = "";
     let failed = "";
-    process_.stderr.setEncoding("utf8").on("data", (text: string) => {
+    spawned.stderr.setEncoding("utf8").on("data", (text: string) => {
       failed += text;
     });
-    process_.stdout.setEncoding("utf8").on("data", (text: string) => {
+    spawned.stdout.setEncoding("utf8").on("data", (text: string) => {
       said += text;
-      if (last !== undefined && said.split("\n").length > last) process_.kill("SIGKILL");
+      if (last !== undefined && said.split("\n").length > last) spawned.kill("SIGKILL");
     });
-    process_.on("close", (code, signal) => {
+    spawned.on("close", (code, signal) => {
       if (code !== 0 && signal !== "SIGKILL") reject(new Error(failed));
       // A line that was cut off was not said.
-      else resolve(said.slice(0, said.lastIndexOf("\n") + 1).trim().split("\n"));
+      else
+        resolve(
+          said
+            .slice(0, said.lastIndexOf("\n") + 1)
+            .trim()
+            .split("\n"),
+        );
     });
   });
 }

@@ -13,7 +13,8 @@ const store = await openStore(address);
 let left = Number(transactions);
 const more = (): boolean => left-- > 0;
 
-while (left > 0) {
+for (;;) {
+  if (left <= 0) break;
   // All of them decide, and one of them each time.
   const decisions = await store.decisions(study);
   const trials = await store.trials(study);
@@ -35,3 +36,4 @@ while (left > 0) {
   if (more() && (await store.commit(trial.id, attempt, trial.number, result))) say(["done", trial.id, trial.number]);
 }
 await store.close();
+say(["ended"]);

@@ -44,6 +44,7 @@ export function studyWith(name: string, candidates = 4): Omit<StudyRow, "created
       },
       objectives: [{ kind: "metric", goal: "maximize", metric: "val.uar" }],
       requirements: [],
+      latencyLimit: undefined,
       method: { kind: "gp" },
       spend: 20,
       replicates: { search: 1, confirm: 3, final: 5 },
@@ -60,7 +61,7 @@ export function studyWith(name: string, candidates = 4): Omit<StudyRow, "created
   };
 }
 
-export function candidateHash(index: number): string {
+function candidateHash(index: number): string {
   return String(index).padStart(64, "0");
 }
 

@@ -20,7 +20,7 @@ const check = (text: string) => elaborateWithRecipes({ path: "test.net", text },
 
 const codesOf = (diagnostics: readonly Diagnostic[]): readonly string[] => diagnostics.map((each) => each.code);
 
-describe.each(["language.md", "diagnostics.md", "ir.md"])("%s", (document) => {
+describe.each(["language.md", "recipes.md", "diagnostics.md", "ir.md"])("%s", (document) => {
   const text = readDocument(document);
   const blocks = blocksOf(text);
 

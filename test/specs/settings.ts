@@ -1,5 +1,5 @@
 /**
- * The tables of settings in specs/language.md, made from the schema that reads them.
+ * The tables of settings in specs/recipes.md, made from the schema that reads them.
  */
 import { DATA, GROUP, RECIPE, STAGE, STREAM, type Table } from "../../compiler/recipe/schema.ts";
 import { WORDS } from "../../compiler/recipe/words.ts";

@@ -1,13 +1,14 @@
 /**
- * `netc check`: reads a model and its recipes, resolves names, checks shapes, settings and assertions, and says what it
- * found. Sizes may stay open, and data may be missing.
+ * `netc check`: reads a model, its recipes and searches, resolves names, checks shapes, settings and assertions, and says
+ * what it found. Sizes may stay open, and data may be missing.
  */
 
 import { costOf } from "../../../compiler/graph/cost.ts";
+import type { CheckedSearch } from "../../../compiler/search/elaborate.ts";
 import { showShape, showSize } from "../../../compiler/size.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
-import { elaborateEntryWithRecipes } from "../model.ts";
+import { checkEntry } from "../model.ts";
 import { openEntry } from "../sources.ts";
 import { grouped, paint, print } from "../terminal.ts";
 
@@ -16,13 +17,18 @@ export async function check(
   options: { readonly json?: boolean; readonly model?: string },
 ): Promise<ExitCode> {
   const entry = openEntry(file);
-  const found = elaborateEntryWithRecipes(entry, {
+  const found = checkEntry(entry, {
     model: options.model,
     bind: new Map(),
     json: options.json === true,
   });
   if (found === undefined) return EXIT.wrong;
-  const { model, recipes } = found;
+  const { model, recipes, searches } = found;
+  if (model === undefined) {
+    if (options.json === true) printJson({ model: null, searches });
+    else printSearches(searches);
+    return EXIT.ok;
+  }
   const { parameters } = costOf(model.graph).total;
   const inputs = model.graph.inputs.map((node) => ({ name: node.attrs.name, shape: node.shape.map(showSize) }));
   if (options.json === true) {
@@ -36,6 +42,7 @@ export async function check(
         model: trains,
         epochs: stages.reduce((sum, { epochs }) => sum + epochs, 0),
       })),
+      searches,
     });
     return EXIT.ok;
   }
@@ -53,5 +60,11 @@ export async function check(
       `${paint("green", "✓", process.stdout)} ${name} trains ${trains}: ${epochs} ${epochs === 1 ? "epoch" : "epochs"}${inStages}`,
     );
   }
+  printSearches(searches);
   return EXIT.ok;
+}
+
+function printSearches(searches: readonly CheckedSearch[]): void {
+  for (const { name, choices } of searches)
+    print(`${paint("green", "✓", process.stdout)} ${name} chooses ${choices.join(", ")}`);
 }

@@ -56,11 +56,20 @@ function sqliteAddress(path: string): SqliteAddress {
   if (path === "" || path.includes("\0"))
     throw new StoreError("refused", "the store's path is empty: name a folder, such as `studies`");
   const at = resolve(path);
-  const found = statSync(at, { throwIfNoEntry: false });
-  const isFile = found === undefined ? /^\.(db|sqlite|sqlite3)$/.test(extname(at)) : found.isFile();
+  const found = isFileAt(at);
+  const isFile = found ?? /^\.(db|sqlite|sqlite3)$/.test(extname(at));
   return isFile
     ? { kind: "sqlite", shown: `sqlite:${at}`, file: at, objects: `${at}.objects` }
     : { kind: "sqlite", shown: `sqlite:${at}`, file: join(at, "store.db"), objects: join(at, "objects") };
+}
+
+/** Undefined where there is nothing, or nothing that can be looked at: opening it will say why. */
+function isFileAt(path: string): boolean | undefined {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Parameters that may be shown; all others are left out. */

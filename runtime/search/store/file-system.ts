@@ -42,7 +42,9 @@ export function mountTypeOf(path: string, mountinfo: string): string | undefined
   let best: { readonly point: string; readonly type: string } | undefined;
   for (const line of mountinfo.split("\n")) {
     const [before, after] = line.split(" - ");
-    const point = before?.split(" ")[4]?.replace(/\\(\d{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
+    const point = before
+      ?.split(" ")[4]
+      ?.replace(/\\(\d{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
     const type = after?.split(" ")[0];
     if (point === undefined || type === undefined) continue;
     const holds = path === point || path.startsWith(point.endsWith("/") ? point : `${point}/`);

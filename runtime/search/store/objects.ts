@@ -49,11 +49,7 @@ export async function putObject(database: Database, place: ObjectPlace, bytes: U
   }
 }
 
-export async function getObject(
-  database: Database,
-  place: ObjectPlace,
-  hash: string,
-): Promise<Uint8Array | undefined> {
+export async function getObject(database: Database, place: ObjectPlace, hash: string): Promise<Uint8Array | undefined> {
   if (!HASH.test(hash)) return undefined;
   return database.read("read an object", async (session) => {
     const [row] = await session.query("SELECT bytes FROM object WHERE hash = $1", [hash]);

@@ -2,9 +2,9 @@
  * Opens the store of studies that an address names (address.ts): makes it where there is none, and refuses what would
  * lose or mix up what is kept there.
  */
-import { realDisk, type Disk } from "../../train/disk.ts";
+import { type Disk, realDisk } from "../../train/disk.ts";
 import type { StudyStore } from "../study.ts";
-import { parseStoreAddress, type PostgresAddress, type SqliteAddress } from "./address.ts";
+import { type PostgresAddress, parseStoreAddress, type SqliteAddress } from "./address.ts";
 import { fileFault, StoreError } from "./error.ts";
 import { fileSystemOf, networkFileSystem } from "./file-system.ts";
 import { ObjectFolder, objectRows } from "./places.ts";

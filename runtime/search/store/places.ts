@@ -5,8 +5,8 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { codeOf } from "../../train/fault.ts";
 import type { Disk } from "../../train/disk.ts";
+import { codeOf } from "../../train/fault.ts";
 import { number, type Session } from "./database.ts";
 import { fileFault } from "./error.ts";
 
@@ -61,7 +61,8 @@ export class ObjectFolder implements ObjectPlace {
       const place = this.#path(hash);
       const made = await mkdir(dirname(place), { recursive: true });
       // The names of folders that were made have to reach the disk too.
-      if (made !== undefined) for (let at = dirname(place); at !== dirname(made); at = dirname(at)) await disk.syncFolder(dirname(at));
+      if (made !== undefined)
+        for (let at = dirname(place); at !== dirname(made); at = dirname(at)) await disk.syncFolder(dirname(at));
       const temporary = join(this.#folder, `${TEMPORARY}${randomBytes(8).toString("hex")}`);
       const remove = (): Promise<void> => disk.remove(temporary).catch(() => {});
       try {
@@ -158,7 +159,11 @@ export const objectRows: ObjectPlace = {
       async keep(session) {
         await session.query("DELETE FROM object_part WHERE hash = $1", [hash]);
         for (let at = 0, part = 0; at < bytes.byteLength; at += PART, part++)
-          await session.query("INSERT INTO object_part VALUES ($1, $2, $3)", [hash, part, bytes.subarray(at, at + PART)]);
+          await session.query("INSERT INTO object_part VALUES ($1, $2, $3)", [
+            hash,
+            part,
+            bytes.subarray(at, at + PART),
+          ]);
       },
       discard: () => Promise.resolve(),
     };

@@ -44,7 +44,8 @@ const SOCKET = new Set([
   "ENOENT",
 ]);
 /** What the driver says, without a code, when a connection is gone or does not answer. */
-const GONE = /^(Connection terminated|timeout e|Query read timeout|Client (was closed|has encountered)|Cannot use a pool)/i;
+const GONE =
+  /^(Connection terminated|timeout e|Query read timeout|Client (was closed|has encountered)|Cannot use a pool)/i;
 
 const REFUSED: Readonly<Record<string, string>> = {
   "28P01": "the user's password is wrong: set it in the address, in PGPASSWORD or in ~/.pgpass",
@@ -129,11 +130,12 @@ export async function openPostgres(address: PostgresAddress, options: PostgresOp
   }
 }
 
-const types = {
-  // Counters and milliseconds: all far below 2^53. The driver would give text.
-  getTypeParser: (oid: number, format?: string): unknown =>
-    oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format === "binary" ? "binary" : "text"),
-};
+/** Counters and milliseconds, all far below 2^53, are numbers here. The driver would give text. */
+function ownTypes(): pg.CustomTypesConfig {
+  const types = new pg.TypeOverrides();
+  types.setTypeParser(pg.types.builtins.INT8, Number);
+  return types;
+}
 
 /** One statement on one connection, as an answer of rows. */
 async function ask(client: pg.PoolClient, sql: string, parameters: readonly Value[]): Promise<readonly Row[]> {
@@ -172,7 +174,8 @@ export class PostgresDatabase implements Database {
       allowExitOnIdle: true,
       keepAlive: true,
       application_name: "netc",
-      types: types as pg.CustomTypesConfig,
+      types: ownTypes(),
+      // oxlint-disable-next-line typescript/no-misused-promises -- the pool waits for it, which its types do not say
       onConnect: async (client) => {
         // A transaction whose process is gone must not hold its locks for ever.
         await client.query(

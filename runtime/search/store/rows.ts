@@ -1,14 +1,6 @@
 /** Rows of the tables as the records of a study, and the other way round. */
 import type { Candidate, Search } from "../../../compiler/search/search.ts";
-import type {
-  Decision,
-  MetricPoint,
-  ObservationRow,
-  RungResult,
-  StudyRow,
-  TrialResult,
-  TrialRow,
-} from "../study.ts";
+import type { Decision, MetricPoint, ObservationRow, RungResult, StudyRow, TrialResult, TrialRow } from "../study.ts";
 import { number, optionalNumber, optionalText, type Row, text } from "./database.ts";
 import { StoreError } from "./error.ts";
 
@@ -26,12 +18,15 @@ function reviveNumber(_: string, inner: unknown): unknown {
 }
 
 /** @throws StoreError (damaged) that names what it is of */
-export function decodeJson(json: string, what: string, address: string): unknown {
+function decodeJson(json: string, what: string, address: string): unknown {
   try {
     // A reviver is slow, and nearly nothing needs it.
     return json.includes(NOT_FINITE) ? JSON.parse(json, reviveNumber) : JSON.parse(json);
   } catch {
-    throw new StoreError("damaged", `${what} in \`${address}\` cannot be read: some of it was changed by another program`);
+    throw new StoreError(
+      "damaged",
+      `${what} in \`${address}\` cannot be read: some of it was changed by another program`,
+    );
   }
 }
 

@@ -182,7 +182,11 @@ async function versionOf(session: Session, database: Database): Promise<number> 
  * @param migrate whether an earlier netc's tables are changed; it cannot use them afterwards
  * @throws StoreError (refused) for tables of another program or another version
  */
-export async function prepareSchema(database: Database, migrate: boolean, steps: readonly (readonly string[])[] = stepsOf(database.kind)): Promise<void> {
+export async function prepareSchema(
+  database: Database,
+  migrate: boolean,
+  steps: readonly (readonly string[])[] = stepsOf(database.kind),
+): Promise<void> {
   const { schema, address } = database;
   const newest = steps.length;
   const check = (version: number): boolean => {

@@ -23,24 +23,22 @@ interface NodeStatement {
 }
 
 interface NodeSqlite {
-  readonly DatabaseSync: new (
-    path: string,
-  ) => { prepare(sql: string): NodeStatement; close(): void };
+  readonly DatabaseSync: new (path: string) => { prepare(sql: string): NodeStatement; close(): void };
 }
 
 /** Milliseconds that a driver itself waits for a lock, in which nothing else is done here. */
-const BUSY_MS = 50;
+const BUSY_MS = 5;
 /** Signed into the file's head, so that `file` and other programs know it: "netc". */
 const APPLICATION_ID = 0x6e657463;
 
 /** `node:sqlite`, without the warning that it is young. */
 function nodeSqlite(): NodeSqlite | undefined {
-  const { emitWarning } = process;
+  const emitWarning = Object.getOwnPropertyDescriptor(process, "emitWarning");
   process.emitWarning = () => {};
   try {
     return process.getBuiltinModule("node:sqlite") as NodeSqlite | undefined;
   } finally {
-    process.emitWarning = emitWarning;
+    if (emitWarning !== undefined) Object.defineProperty(process, "emitWarning", emitWarning);
   }
 }
 
@@ -95,11 +93,14 @@ const FAULTS: Readonly<Record<number, readonly [StoreFault, string]>> = {
   5: ["busy", "another process holds its lock: end whatever reads or writes it for so long"],
   6: ["busy", "another process holds its lock: end whatever reads or writes it for so long"],
   8: ["refused", "it may only be read: make the file and its folder writable"],
-  11: ["damaged", "the file is malformed: keep a copy, and try `sqlite3 FILE .recover`; objects beside it are separate"],
+  11: [
+    "damaged",
+    "the file is malformed: keep a copy, and try `sqlite3 FILE .recover`; objects beside it are separate",
+  ],
   13: ["full", "the disk is full: free some space there, and run the command again; what was stored is as it was"],
   14: ["refused", "the file cannot be opened: see that its folder is there and may be written"],
   19: ["refused", "it does not go with what is there"],
-  26: ["damaged", "the file is no SQLite database any more: put a copy back, or name another file"],
+  26: ["damaged", "the file is no SQLite database: put a copy of the store back, or name another file"],
 };
 
 function faultOf(address: string, doing: string, error: unknown): unknown {
@@ -109,7 +110,10 @@ function faultOf(address: string, doing: string, error: unknown): unknown {
   if ((code & 0xff) === IO_ERROR)
     return FULL_IO.has(code)
       ? new StoreError("full", `${where}: the disk is full: free some space there, and run the command again`)
-      : new StoreError("unreachable", `${where}: its disk reports an error (${messageOf(error)}): see the system's log`);
+      : new StoreError(
+          "unreachable",
+          `${where}: its disk reports an error (${messageOf(error)}): see the system's log`,
+        );
   const fault = FAULTS[code & 0xff];
   if (fault === undefined) return new Error(`internal: ${where}: ${messageOf(error)}`);
   const detail = fault[0] === "refused" ? ` (${messageOf(error)})` : "";
@@ -129,12 +133,10 @@ const NOW = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
 /** The statement as SQLite knows it, and which parameter each of its `?` stands for. */
 function compileSql(sql: string): { readonly sql: string; readonly order: readonly number[] } {
   const order: number[] = [];
-  const plain = sql
-    .replaceAll(/\s*\{(lock|skip)\}/g, "")
-    .replaceAll(/\$(\d+)/g, (_, digits: string) => {
-      order.push(Number(digits) - 1);
-      return "?";
-    });
+  const plain = sql.replaceAll(/\s*\{(lock|skip)\}/g, "").replaceAll(/\$(\d+)/g, (_, digits: string) => {
+    order.push(Number(digits) - 1);
+    return "?";
+  });
   return { sql: plain, order };
 }
 
@@ -224,6 +226,12 @@ export class SqliteDatabase implements Database {
     await this.#turn.catch(() => {});
     if (!this.#open) return;
     this.#open = false;
+    try {
+      // libsql ends a connection only when its statements are collected; the log should not wait for that.
+      this.#all("PRAGMA wal_checkpoint(TRUNCATE)");
+    } catch {
+      // Whoever opens it next does that.
+    }
     this.#connection.close();
   }
 
@@ -241,7 +249,10 @@ export class SqliteDatabase implements Database {
       }
       const { clock } = this.#options;
       const plain = compiled.sql.replaceAll("{now}", clock === undefined ? NOW : String(clock()));
-      const rows = this.#all(plain, compiled.order.map((index) => parameters[index] ?? null));
+      const rows = this.#all(
+        plain,
+        compiled.order.map((index) => parameters[index] ?? null),
+      );
       return rows;
     },
   };

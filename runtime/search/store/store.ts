@@ -2,9 +2,8 @@
  * The store of studies, on whichever database it was opened: every method one transaction, in which the newest attempt is
  * asked for before anything is changed.
  *
- * Who needs both locks the study before the trial, so that nobody waits in a circle. The log of observations is counted in
- * the study's row: it stays locked until the row of the log is written, so numbers have no gaps, and whoever sees one sees
- * all before it.
+ * The log of observations is counted in the study's row: it stays locked until the row of the log is written, so numbers
+ * have no gaps, and whoever sees one sees all before it.
  */
 import type {
   Claim,
@@ -20,8 +19,18 @@ import type {
   TrialState,
 } from "../study.ts";
 import { MOST_FRUITLESS } from "../study.ts";
-import { type Database, number, optionalNumber, optionalText, type Row, type Session, text, type Value } from "./database.ts";
+import {
+  type Database,
+  number,
+  optionalNumber,
+  optionalText,
+  type Row,
+  type Session,
+  text,
+  type Value,
+} from "./database.ts";
 import { StoreError } from "./error.ts";
+import { beat, forget, isHeld, locked, lockedWithStudy, refer } from "./held.ts";
 import { collectGarbage, getObject, putObject, verifyObjects } from "./objects.ts";
 import type { ObjectPlace } from "./places.ts";
 import {
@@ -32,8 +41,8 @@ import {
   observationOf,
   resultOf,
   rungOf,
-  type StudyText,
   STUDY,
+  type StudyText,
   splitSearch,
   studyOf,
   TRIAL,
@@ -172,7 +181,8 @@ export class SqlStore implements StudyStore {
         [study, sequence],
       );
       if (next.length === 0) {
-        if ((await session.query("SELECT id FROM study WHERE id = $1", [study])).length === 0) throw this.#noStudy(study);
+        if ((await session.query("SELECT id FROM study WHERE id = $1", [study])).length === 0)
+          throw this.#noStudy(study);
         return false;
       }
       await session.query("INSERT INTO decision (study, sequence, method, seen, record) VALUES ($1, $2, $3, $4, $5)", [
@@ -534,10 +544,13 @@ export class SqlStore implements StudyStore {
       study,
     ]);
     if (next === undefined) throw this.#noStudy(study);
-    await session.query(
-      "INSERT INTO observation (study, sequence, trial, epochs, value) VALUES ($1, $2, $3, $4, $5)",
-      [study, number(next, "observed"), text(trial, "id"), epochs, value ?? null],
-    );
+    await session.query("INSERT INTO observation (study, sequence, trial, epochs, value) VALUES ($1, $2, $3, $4, $5)", [
+      study,
+      number(next, "observed"),
+      text(trial, "id"),
+      epochs,
+      value ?? null,
+    ]);
   }
 
   #noStudy(id: string): StoreError {
@@ -554,41 +567,4 @@ export class SqlStore implements StudyStore {
         `${what} is ${value} and cannot be stored in \`${this.address}\`: a trial without a number has failed`,
       );
   }
-}
-
-const LOCKED = "id, study, state, attempt, fruitless, epochs, checkpoint, furthest, progressed";
-
-async function locked(session: Session, trial: string): Promise<Row | undefined> {
-  return (await session.query(`SELECT ${LOCKED} FROM trial WHERE id = $1 {lock}`, [trial]))[0];
-}
-
-async function lockedWithStudy(session: Session, trial: string): Promise<Row | undefined> {
-  await session.query("SELECT id FROM study WHERE id = (SELECT study FROM trial WHERE id = $1) {lock}", [trial]);
-  return locked(session, trial);
-}
-
-/** Whether the attempt is the newest, and still under way. */
-function isHeld(row: Row, attempt: number): boolean {
-  return number(row, "attempt") === attempt && text(row, "state") === "running";
-}
-
-/** Whoever writes is alive. Locks the trial's row; false if it is not the attempt's any more. */
-async function beat(session: Session, trial: string, attempt: number): Promise<boolean> {
-  const rows = await session.query(
-    "UPDATE trial SET heartbeat = {now} WHERE id = $1 AND attempt = $2 AND state = 'running' RETURNING id",
-    [trial, attempt],
-  );
-  return rows.length > 0;
-}
-
-async function refer(session: Session, trial: string, role: string, hash: string): Promise<void> {
-  await session.query(
-    `INSERT INTO trial_object (trial, role, hash) VALUES ($1, $2, $3)
-     ON CONFLICT (trial, role) DO UPDATE SET hash = excluded.hash`,
-    [trial, role, hash],
-  );
-}
-
-async function forget(session: Session, trial: string): Promise<void> {
-  await session.query("DELETE FROM trial_object WHERE trial = $1", [trial]);
 }
