@@ -77,7 +77,7 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
   process.on("message", () => stop.abort());
   const queue = await openQueue(queueAddress);
   const study = await real.study(studyOf(trials, seed).id);
-  const lag = { most: 0 };
+  const lag = { most: 0, outages: 0 };
   let before = performance.now();
   setInterval(() => {
     lag.most = Math.max(lag.most, performance.now() - before - 100);
@@ -134,14 +134,19 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
       device: 0,
       concurrency: share,
       signal: stop.signal,
-      log: ({ kind, text }) => {
-        if (kind === "outage" || kind === "back") console.log(`${process.pid} ${kind}: ${text}`);
+      log: ({ kind }) => {
+        if (kind === "outage") lag.outages += 1;
       },
     });
   };
   await Promise.all(Array.from({ length: Math.ceil(count / share) }, one));
   const { user, system } = process.cpuUsage();
-  process.send({ lag: lag.most, memory: process.memoryUsage().rss, processor: (user + system) / 1e6 });
+  process.send({
+    lag: lag.most,
+    outages: lag.outages,
+    memory: process.memoryUsage().rss,
+    processor: (user + system) / 1e6,
+  });
   await sleep(0.2);
   process.exit(0);
 }
@@ -215,6 +220,7 @@ async function measure(kind, count, store, queue, seed, servers) {
     complete: complete.length,
     reclaimed,
     slowest,
+    outages: facts.reduce((sum, { outages }) => sum + outages, 0),
     lag: Math.max(0, ...facts.map(({ lag }) => lag)),
     memory: facts.reduce((sum, { memory }) => sum + memory, 0),
     used: [...used, `workers ${facts.reduce((sum, { processor }) => sum + processor, 0).toFixed(0)} s`].join(", "),
@@ -305,11 +311,11 @@ else {
     const servers = redis === undefined ? [postgres] : [postgres, redis];
     const few = await measure(kind, 10, store, queue, 2, servers);
     const many = await measure(kind, Number(values.workers), store, queue, 3, servers);
-    for (const { count, perWorker, rate, complete, reclaimed, slowest, lag, memory, used } of [few, many])
+    for (const { count, perWorker, rate, complete, reclaimed, slowest, lag, outages, memory, used } of [few, many])
       console.log(
         `${kind}: ${count} workers, ${rate.toFixed(2)} trials/s, ${(100 * perWorker).toFixed(1)} % of each one's time ` +
           `in trainings that count; ${complete} complete, none lost; ${reclaimed} taken over; ` +
-          `coordinator's slowest turn ${slowest.toFixed(0)} ms, workers' lag ${lag.toFixed(0)} ms, ` +
+          `coordinator's slowest turn ${slowest.toFixed(0)} ms, workers' lag ${lag.toFixed(0)} ms, ${outages} outages, ` +
           `${(memory / 2 ** 20).toFixed(0)} MiB; processor ${used} of ${Number(values.warm) + Number(values.window)}`,
       );
     console.log(`${kind}: ${(100 * (many.perWorker / few.perWorker)).toFixed(1)} % of linear`);
