@@ -36,6 +36,7 @@ const FREEZE_SECONDS = 45;
 const LOST_SECONDS = 30;
 const sleep = (seconds, signal) =>
   new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
     const done = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", done);
@@ -47,7 +48,7 @@ const sleep = (seconds, signal) =>
 
 /** Number from 0 to 1 from a trial and a word. */
 function drawn(seed, salt) {
-  let z = Math.imul(seed ^ salt, 0x9e3779b1) >>> 0;
+  let z = (Math.imul(seed, 0x9e3779b1) + Math.imul(salt, 0x7feb352d)) >>> 0;
   z = Math.imul(z ^ (z >>> 15), 0x85ebca6b) >>> 0;
   return ((z ^ (z >>> 13)) >>> 0) / 2 ** 32;
 }
@@ -76,7 +77,7 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
   process.on("message", () => stop.abort());
   const queue = await openQueue(queueAddress);
   const study = await real.study(studyOf(trials, seed).id);
-  const lag = { most: 0 };
+  const lag = { most: 0, outages: 0 };
   let before = performance.now();
   setInterval(() => {
     lag.most = Math.max(lag.most, performance.now() - before - 100);
@@ -89,8 +90,8 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
       const { trial, attempt } = claim;
       const seconds = secondsOf(trial);
       const from = Date.now();
-      const tell = (done) => process.send({ number: trial.number, done, from, to: Date.now() });
       const half = claim.checkpoint === undefined ? 1 : 0.5;
+      const tell = (done) => process.send({ number: trial.number, done, from, to: Date.now(), need: half * seconds });
       if (half === 1) {
         await sleep(seconds / 2, stop);
         if (!stop.aborted) {
@@ -133,19 +134,25 @@ async function workers({ store: storeAddress, queue: queueAddress, trials, seed,
       device: 0,
       concurrency: share,
       signal: stop.signal,
-      log: ({ kind, text }) => {
-        if (kind === "outage" || kind === "back") console.log(`${process.pid} ${kind}: ${text}`);
+      log: ({ kind }) => {
+        if (kind === "outage") lag.outages += 1;
       },
     });
   };
   await Promise.all(Array.from({ length: Math.ceil(count / share) }, one));
-  process.send({ lag: lag.most, memory: process.memoryUsage().rss });
+  const { user, system } = process.cpuUsage();
+  process.send({
+    lag: lag.most,
+    outages: lag.outages,
+    memory: process.memoryUsage().rss,
+    processor: (user + system) / 1e6,
+  });
   await sleep(0.2);
   process.exit(0);
 }
 
 /** How much of the time of so many workers goes into trainings that count. */
-async function measure(kind, count, store, queue, seed) {
+async function measure(kind, count, store, queue, seed, servers) {
   const trials = Math.ceil(((Number(values.warm) + Number(values.window)) / MEAN) * count * 1.3);
   const study = studyOf(trials, seed);
   study.search.rungs = [];
@@ -157,13 +164,14 @@ async function measure(kind, count, store, queue, seed) {
   const job = { store: process.env.BENCH_STORE, queue: process.env.BENCH_QUEUE, trials, seed, share };
   const children = Array.from({ length: processes }, (_, index) => {
     const part = Math.floor(count / processes) + (index < count % processes ? 1 : 0);
-    const child = fork(fileURLToPath(import.meta.url), {
+    const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), {
       env: { ...process.env, BENCH_WORKERS: JSON.stringify({ ...job, count: part }) },
     });
     child.on("message", (message) => (message.number === undefined ? facts : takings).push(message));
     child.ended = new Promise((resolve) => child.once("exit", resolve));
     return child;
   });
+  const before = new Map(servers.map((server) => [server, server.seconds()]));
   const begun = Date.now();
   const end = begun + 1000 * (Number(values.warm) + Number(values.window));
   let reclaimed = 0;
@@ -184,12 +192,16 @@ async function measure(kind, count, store, queue, seed) {
     slowest = Math.max(slowest, performance.now() - turn);
     await sleep(Math.max(0, 1 - (performance.now() - turn) / 1000));
   }
+  const used = servers.map((server) => `${server.name} ${(server.seconds() - before.get(server)).toFixed(0)} s`);
   await store.setStudyState(study.id, "paused");
   for (const child of children) child.send("stop");
   await Promise.all(children.map((child) => child.ended));
   const from = begun + 1000 * Number(values.warm);
-  const inside = takings.map((taking) => Math.min(end, taking.to) - Math.max(from, taking.from));
-  const seconds = inside.reduce((sum, milliseconds) => sum + Math.max(0, milliseconds) / 1000, 0);
+  // Of a training that took longer than it should, for whatever reason, only what it should have taken counts.
+  const seconds = takings.reduce((sum, { from: began, to, done, need }) => {
+    const inside = Math.max(0, Math.min(end, to) - Math.max(from, began)) / 1000;
+    return sum + inside * (done ? Math.min(1, (1000 * need) / (to - began)) : 1);
+  }, 0);
   const finished = takings.filter(({ done }) => done);
   const rows = await store.trials(study.id);
   const results = await store.results(study.id);
@@ -208,8 +220,10 @@ async function measure(kind, count, store, queue, seed) {
     complete: complete.length,
     reclaimed,
     slowest,
+    outages: facts.reduce((sum, { outages }) => sum + outages, 0),
     lag: Math.max(0, ...facts.map(({ lag }) => lag)),
     memory: facts.reduce((sum, { memory }) => sum + memory, 0),
+    used: [...used, `workers ${facts.reduce((sum, { processor }) => sum + processor, 0).toFixed(0)} s`].join(", "),
   };
 }
 
@@ -294,14 +308,15 @@ else {
     });
     const queue = await openQueue(process.env.BENCH_QUEUE, { prepare: true });
     await overhead(kind, store, queue, 1);
-    const few = await measure(kind, 10, store, queue, 2);
-    const many = await measure(kind, Number(values.workers), store, queue, 3);
-    for (const { count, perWorker, rate, complete, reclaimed, slowest, lag, memory } of [few, many])
+    const servers = redis === undefined ? [postgres] : [postgres, redis];
+    const few = await measure(kind, 10, store, queue, 2, servers);
+    const many = await measure(kind, Number(values.workers), store, queue, 3, servers);
+    for (const { count, perWorker, rate, complete, reclaimed, slowest, lag, outages, memory, used } of [few, many])
       console.log(
         `${kind}: ${count} workers, ${rate.toFixed(2)} trials/s, ${(100 * perWorker).toFixed(1)} % of each one's time ` +
           `in trainings that count; ${complete} complete, none lost; ${reclaimed} taken over; ` +
-          `coordinator's slowest turn ${slowest.toFixed(0)} ms, workers' lag ${lag.toFixed(0)} ms, ` +
-          `${(memory / 2 ** 20).toFixed(0)} MiB`,
+          `coordinator's slowest turn ${slowest.toFixed(0)} ms, workers' lag ${lag.toFixed(0)} ms, ${outages} outages, ` +
+          `${(memory / 2 ** 20).toFixed(0)} MiB; processor ${used} of ${Number(values.warm) + Number(values.window)}`,
       );
     console.log(`${kind}: ${(100 * (many.perWorker / few.perWorker)).toFixed(1)} % of linear`);
     await queue.close();

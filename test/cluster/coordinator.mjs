@@ -1,12 +1,14 @@
 /**
- * A coordinator in a process of its own, to be killed: decides, tells the queue, finds workers that are gone.
- * `node coordinator.mjs` with the settings as JSON in CLUSTER.
+ * A coordinator in a process of its own, to be killed: `node coordinator.mjs` with the settings as JSON in CLUSTER.
+ *
+ * It is the shipped one, or, where `shipped` is false, one that decides as study.mjs says, over rungs.
  */
 import { randomBytes } from "node:crypto";
+import { runStudy } from "../../dist/runtime/search/coordinator.js";
 import { openQueue } from "../../dist/runtime/search/queue/queue.js";
 import { reconcile } from "../../dist/runtime/search/queue/reconcile.js";
 import { openStore } from "../../dist/runtime/search/store/open.js";
-import { nextOf, studyOf } from "./study.mjs";
+import { NETC, nextOf, studyOf } from "./study.mjs";
 
 const {
   store: storeAddress,
@@ -30,6 +32,20 @@ for (;;) {
     store ??= await openStore(storeAddress);
     queue ??= await openQueue(queueAddress, { prepare: true, patienceSeconds: 5, timing: queueTiming });
     study ??= await store.createStudy(studyOf(trials, seed));
+    if (shipped) {
+      const end = await runStudy({
+        study,
+        store,
+        trained: { by: "queue", queue },
+        open,
+        netc: NETC,
+        signal: new AbortController().signal,
+        onNote: (text) => say("note", text),
+        timing: { lookSeconds: 0.2, leadSeconds: 3, lostSeconds },
+      });
+      if (end !== "complete") throw new Error(`the study is ${end}`);
+      break;
+    }
     if (await store.lead(study.id, who, 3)) {
       // After an outage workers get the time to say that they are alive.
       if (performance.now() >= quiet)
@@ -51,6 +67,6 @@ for (;;) {
     await sleep(0.5);
   }
 }
-await store.setStudyState(study.id, "complete");
+if (!shipped) await store.setStudyState(study.id, "complete");
 say("finished", "every trial is complete");
 process.exit(0);

@@ -1,8 +1,8 @@
 /**
  * Whether a cluster keeps its word: `npm run test:cluster [-- --seed 1 --repeat 1 --faults 3 --pause 20 --queue redis]`.
  *
- * One coordinator and three workers, each a process, on a queue in Redis, then in PostgreSQL, and a store in SQLite or in the
- * same PostgreSQL. At random moments of a seed, so many times each: a worker is killed, a worker is told to stop, the
+ * One coordinator (the shipped one, and one that decides over rungs, by turns) and three workers, each a process; the queue
+ * in Redis, then in PostgreSQL; the store in SQLite, or in the same PostgreSQL. At random moments of a seed, so many times each: a worker is killed, a worker is told to stop, the
  * coordinator is killed, the server is restarted in order or killed, the server is paused. Then Redis once more, without a
  * log, killed: it forgets everything. In the end every trial must be in the store exactly once, with the figures that it
  * would have had alone, and no password may be in anything that any process said.
@@ -16,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { freePort, PostgresServer, RedisServer, serverPrograms } from "./servers.mjs";
 import { studyOf } from "./study.mjs";
-import { aloneOf, FULL_EPOCHS, RUNG_EPOCHS } from "./training.mjs";
+import { aloneOf, FULL_EPOCHS } from "./training.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -88,7 +88,7 @@ class Child {
 }
 
 /** One study from its beginning to its end, with faults; throws what is wrong with it. */
-async function runOnce({ kind, seed, programs }) {
+async function runOnce({ kind, seed, shipped, programs }) {
   const random = randomOf(seed);
   const folder = mkdtempSync(join(tmpdir(), "netc-cluster-"));
   const forgetful = kind === "forgetful";
@@ -103,6 +103,7 @@ async function runOnce({ kind, seed, programs }) {
     trials: options.trials,
     seed,
     open: 2 * WORKERS,
+    shipped,
     seconds: 3,
     lostSeconds: 4,
     queueTiming: { lockSeconds: 4, stalledSeconds: 2, askSeconds: 1 },
@@ -217,26 +218,26 @@ async function check(settings, logFile, password) {
   const observations = await store.observations(study.id);
   const rungs = await store.rungs(study.id);
   const decisions = await store.decisions(study.id);
-  same("number of trials", trials.length, settings.trials);
-  same("number of results", results.size, settings.trials);
+  const wanted = epochsOf(study, decisions, trials);
+  same("number of trials", trials.length, wanted.size);
+  same("number of results", results.size, [...wanted.values()].filter((all) => all.at(-1) === FULL_EPOCHS).length);
+  if (!settings.shipped) same("number of trials", trials.length, settings.trials);
   for (const trial of trials) {
     const what = `trial ${trial.number}`;
-    const alone = aloneOf(trial.seed, FULL_EPOCHS);
+    const epochs = wanted.get(trial.id) ?? [];
+    const last = epochs.at(-1);
+    const alone = aloneOf(trial.seed, last);
     const result = results.get(trial.id);
-    same(`${what}, state`, trial.state, "complete");
-    same(`${what}, metrics`, result?.metrics, { "val.uar": alone.value });
-    same(`${what}, weights`, result?.weights, alone.weights);
+    const full = last === FULL_EPOCHS;
+    same(`${what}, state`, trial.state, full ? "complete" : "paused");
+    same(`${what}, metrics`, result?.metrics, full ? { "val.uar": alone.value } : undefined);
+    same(`${what}, weights`, result?.weights, full ? alone.weights : undefined);
     same(`${what}, curve`, await curveOf(store, trial), alone.curve);
-    const behind = trial.number % 3 === 0 ? [[RUNG_EPOCHS, aloneOf(trial.seed, RUNG_EPOCHS).value]] : [];
-    const seen = observations.filter((row) => row.trial === trial.id).map(({ epochs, value }) => [epochs, value]);
-    same(`${what}, observations`, seen, [...behind, [FULL_EPOCHS, alone.value]]);
-    same(
-      `${what}, rungs`,
-      rungs.filter((row) => row.trial === trial.id).map(({ epochs, value }) => [epochs, value]),
-      behind,
-    );
+    const values = epochs.map((count) => [count, aloneOf(trial.seed, count).value]);
+    const pairs = (rows) => rows.filter((row) => row.trial === trial.id).map(({ epochs, value }) => [epochs, value]);
+    same(`${what}, observations`, pairs(observations), values);
+    same(`${what}, rungs`, pairs(rungs), full ? values.slice(0, -1) : values);
   }
-  const upTo = (count) => Array.from({ length: count }, (_, index) => index + 1);
   same(
     "observations, numbers",
     observations.map(({ sequence }) => sequence),
@@ -253,6 +254,23 @@ async function check(settings, logFile, password) {
   if (log.includes(password)) wrong.push("the password is in what the processes said");
   if (wrong.length > 0) throw new Error(`${wrong.length} things are wrong:\n  ${wrong.slice(0, 10).join("\n  ")}`);
   return { takings: trials.reduce((sum, { attempt }) => sum + attempt, 0), trials: trials.length };
+}
+
+/** To how many epochs each trial was to be trained, rising, by what was decided. */
+function epochsOf(study, decisions, trials) {
+  const wanted = new Map();
+  for (const { proposals } of decisions)
+    for (const proposal of proposals) {
+      if (proposal.kind === "promote") wanted.get(proposal.trial)?.push(proposal.epochs);
+      if (proposal.kind !== "begin") continue;
+      const { hash } = study.search.space.candidates[proposal.candidate];
+      const trial = trials.find(
+        ({ candidate, phase, replicate }) =>
+          candidate === hash && phase === proposal.phase && replicate === proposal.replicate,
+      );
+      wanted.set(trial?.id ?? `decision without a trial: ${hash}`, [proposal.epochs]);
+    }
+  return wanted;
 }
 
 async function curveOf(store, trial) {
@@ -280,12 +298,14 @@ const programs = serverPrograms(["redis", "postgres"], (text) => console.log(tex
 let failures = 0;
 const begun = performance.now();
 for (let round = 0; round < options.repeat; round++)
-  for (const kind of options.queues) {
+  for (const [index, kind] of options.queues.entries()) {
     const seed = options.seed + round;
+    // By turns, so that both are met with every queue when it is repeated.
+    const shipped = (round + index) % 2 === 1;
     try {
-      const { seconds, faults, takings, trials } = await runOnce({ kind, seed, programs });
+      const { seconds, faults, takings, trials } = await runOnce({ kind, seed, shipped, programs });
       console.log(
-        `ok    ${kind.padEnd(9)} seed ${seed}: ${trials} trials complete, each once, as alone; ` +
+        `ok    ${kind.padEnd(9)} ${shipped ? "shipped" : "rungs  "} seed ${seed}: ${trials} trials complete, each once, as alone; ` +
           `${takings} takings, ${faults} faults, ${seconds.toFixed(0)} s`,
       );
     } catch (error) {

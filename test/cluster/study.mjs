@@ -30,7 +30,7 @@ export function studyOf(trials, seed) {
     space: { factors: [factor], candidates, points: trials, none: undefined, all: undefined },
     objectives: [{ kind: "metric", goal: "maximize", metric: "val.uar" }],
     requirements: [],
-    method: { kind: "random" },
+    method: { kind: "factorial" },
     spend: trials,
     replicates: { search: 1, confirm: 0, final: 0 },
     rungs: [RUNG_EPOCHS],

@@ -94,7 +94,9 @@ export async function openQueue(address: string, options: OpenQueueOptions = {})
       break;
     } catch (error) {
       const fault = faultOf(parsed, error);
-      if (fault.kind !== "unreachable" || performance.now() + 1000 * wait > end) throw fault;
+      // A worker may be there before who makes the tables.
+      const passes = fault.kind === "unreachable" || fault.kind === "unprepared";
+      if (!passes || performance.now() + 1000 * wait > end) throw fault;
       await pause(wait);
     }
   }
