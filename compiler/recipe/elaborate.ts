@@ -190,15 +190,10 @@ export function namedRecipe(
   const near = suggest(name, names);
   report(
     program.reports,
-    diagnostic(
-      "E0709",
-      `this file has no recipe \`${name}\``,
-      at,
-      {
-        helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
-        notes: [names.length === 0 ? "it has none" : `its recipes are ${names.join(", ")}`],
-      },
-    ),
+    diagnostic("E0709", `this file has no recipe \`${name}\``, at, {
+      helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
+      notes: [names.length === 0 ? "it has none" : `its recipes are ${names.join(", ")}`],
+    }),
   );
   return undefined;
 }

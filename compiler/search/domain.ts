@@ -29,7 +29,7 @@ export interface Option {
 }
 
 export interface Nested {
-  readonly node: SetLit;
+  readonly node: Expr;
   readonly factor: number;
   readonly options: readonly Option[];
 }
@@ -70,13 +70,14 @@ export type PositionsBetween = (from: string, to: string, node: Expr) => readonl
 const DEFAULT_LEVELS = 7;
 const MOST_LEVELS = 255;
 
-const SETS = ["subsets", "step", "uniform", "log"];
+const NUMBERS = ["step", "uniform", "log"];
+const SETS = ["subsets", ...NUMBERS];
 
 /** What is known where a choice is read. */
 export interface Around {
   readonly between: PositionsBetween;
   /** Whether the choice is a unit, or says where one goes. */
-  readonly graft: boolean;
+  readonly graft: "unit" | "place" | undefined;
   /** Names of the choices before it, and of the search's parameters. */
   readonly names: ReadonlySet<string>;
 }
@@ -85,6 +86,7 @@ export interface Around {
 export function readChoice(item: Choose, factors: Factor[], around: Around, context: Context): Choice {
   const name = item.name.name;
   const domain = item.domain.kind === "Group" ? item.domain.value : item.domain;
+  if (around.graft === "place") checkPlaces(domain, context);
   if (domain.kind === "Call" && headOf(domain) === "subsets")
     return { name, item, domain: readSubsets(name, domain, factors, around.between, context) };
   const options = optionsOf(domain, around.between, context);
@@ -94,12 +96,40 @@ export function readChoice(item: Choose, factors: Factor[], around: Around, cont
       helps: options.length > 0 ? ["`{STIA, none}`: with it, or without"] : [],
     });
   const none = present.length < options.length;
-  const canBeNone = none || around.graft;
+  const canBeNone = none || around.graft !== undefined;
   const optional = canBeNone || item.when !== undefined;
   const factor = factors.length;
   factors.push(factorOf(name, present, optional));
   const nested = withNested(name, present, factors, around.names, context);
   return { name, item, domain: { kind: "one", factor, options: nested, none, canBeNone, optional } };
+}
+
+/** Positions are written so, for without the mark they would be names of values. */
+function checkPlaces(domain: Expr, context: Context): void {
+  switch (domain.kind) {
+    case "Range":
+      for (const end of [domain.from, domain.to]) checkPlace(end, domain, context);
+      break;
+    case "Set":
+      for (const item of domain.items) if (item.kind !== "None") checkPlace(item, domain, context);
+      break;
+    case "Call":
+      if (headOf(domain) === "subsets")
+        for (const { name, value } of domain.args) if (name === undefined) checkPlaces(value, context);
+      break;
+    default:
+      break;
+  }
+}
+
+function checkPlace(expr: Expr, domain: Expr, context: Context): void {
+  if (expr.kind === "PositionLit" || expr.kind === "Set") return;
+  const text = textOf(context, domain);
+  const marked = expr.kind === "Name" || expr.kind === "Field" || expr.kind === "Index";
+  fail(context, "E0804", `\`${textOf(context, expr)}\` is no position, and a graft is to be there`, expr, {
+    label: "not a position",
+    helps: marked ? [`\`${text.replace(/(^|[{,\s]|\.\.)(?=[A-Za-z])(?!none\b)/g, "$1@")}\``] : ["`@conv3` is one"],
+  });
 }
 
 type Written = Omit<Option, "nested" | "uses">;
@@ -138,8 +168,8 @@ function withNested(
       const shared = options.some((other, j) => j !== i && setsIn(other.expr).some((s) => s.argument === argument));
       const plain = `${name}${shared ? `.${heads[i] ?? ""}` : ""}.${argument === "" ? `${k + 1}` : argument}`;
       const own = factors.some((factor) => factor.name === plain) ? `${plain}.${i + 1}.${k + 1}` : plain;
-      const inside = setOptions(node, context);
-      if (inside.some(({ expr }) => setsIn(expr).length > 0))
+      const inside = node.kind === "Set" ? setOptions(node, context) : numbersOf(node, context);
+      if (inside.some(({ expr }) => expr.kind === "Set" || setsIn(expr).length > 0))
         fail(context, "E0804", "a set within a set within a set is too deep", node, {
           helps: ["give the inner choice a name of its own: `choose r in {2, 4}`"],
         });
@@ -151,9 +181,9 @@ function withNested(
   });
 }
 
-/** Set literals in an expression, with the name of the argument they stand for. */
-function setsIn(expr: Expr): readonly { readonly node: SetLit; readonly argument: string }[] {
-  const found: { node: SetLit; argument: string }[] = [];
+/** Sets in an expression, with the name of the argument they stand for. */
+function setsIn(expr: Expr): readonly { readonly node: SetLit | Call; readonly argument: string }[] {
+  const found: { node: SetLit | Call; argument: string }[] = [];
   const visit = (part: unknown, argument: string): void => {
     if (typeof part !== "object" || part === null) return;
     if (Array.isArray(part)) for (const each of part) visit(each, argument);
@@ -167,8 +197,13 @@ function setsIn(expr: Expr): readonly { readonly node: SetLit; readonly argument
   return found;
 }
 
-function isSet(part: object): part is SetLit {
-  return "kind" in part && part.kind === "Set";
+/** `{2, 4}`, and `step(2..8, 2)`; what has such a name and no range is a call like any other. */
+function isSet(part: object): part is SetLit | Call {
+  if (!("kind" in part)) return false;
+  if (part.kind === "Set") return true;
+  if (part.kind !== "Call" || !("args" in part) || !Array.isArray(part.args)) return false;
+  const call = part as Call;
+  return NUMBERS.includes(headOf(call) ?? "") && call.args[0]?.value.kind === "Range";
 }
 
 function nameIn(ident: unknown): string | undefined {
@@ -189,7 +224,7 @@ function optionsOf(domain: Expr, between: PositionsBetween, context: Context): r
     case "Range":
       return rangeOptions(domain.from, domain.to, domain, between, context);
     case "Call":
-      if (SETS.includes(headOf(domain) ?? "")) return numbersOf(domain, context);
+      if (NUMBERS.includes(headOf(domain) ?? "")) return numbersOf(domain, context);
       break;
     default:
       break;

@@ -10,7 +10,7 @@ import { diagnostic } from "../../grammar/diagnostic.ts";
 import type { Source } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { type ElaborateOptions, elaborateWith, finishModel } from "../elaborate/elaborate.ts";
-import { attempt, fail, report, spanOf, textOf } from "../elaborate/failure.ts";
+import { attempt, fail, report, silent, spanOf, textOf } from "../elaborate/failure.ts";
 import type { Module, Program } from "../elaborate/modules.ts";
 import type { Elaboration, Model, Resolve } from "../model.ts";
 import type { Recipe } from "../recipe/recipe.ts";
@@ -22,7 +22,7 @@ import { type Called, recipesOf, resolved } from "./recipes.ts";
 import { type Broken, brokenBy, shown } from "./requirements.ts";
 import type { Candidate, Search } from "./search.ts";
 import { startLevels } from "./starts.ts";
-import { type Selection, substitute } from "./substitute.ts";
+import { choosesGrafts, type Selection, substitute } from "./substitute.ts";
 import { type WinnerOptions, winnerText } from "./winner.ts";
 import { asideOf, makeCandidateModel, readSearch, tried, type WrittenSearch } from "./written.ts";
 
@@ -181,8 +181,13 @@ function chosenSearch(module: Module, program: Program, wanted: string | undefin
       wanted === undefined ? "this file has no search" : `this file has no search \`${wanted}\``,
       { source: module.source, start: 0, end: 0 },
       {
-        helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
-        notes: [names.length === 0 ? "it has none" : `its searches are ${names.join(", ")}`],
+        helps:
+          near !== undefined
+            ? [`did you mean \`${near}\`?`]
+            : names.length === 0
+              ? ["`search Where { choose spots in subsets(@conv1..@conv5) … }`"]
+              : [],
+        notes: names.length === 0 ? [] : [`its searches are ${names.join(", ")}`],
       },
     ),
   );
@@ -262,18 +267,17 @@ function said(levels: ArrayLike<number>): number {
 }
 
 function searchOf(search: WrittenSearch, options: SearchOptions): Search {
-  const { context, values, limits, name, item, uses } = search;
+  const { context, values, limits, name, uses } = search;
   const points = pointsOf(search);
   checkInputs(search);
   const models = new Models(search, points);
   for (const levels of points) models.add(levels);
-  const [none, all] =
-    uses.grafts.size === 0 ? [] : [false, true].map((every) => models.add(extremeLevels(search, every)));
+  const [none, all] = choosesGrafts(uses) ? [false, true].map((every) => models.add(extremeLevels(search, every))) : [];
   if (models.found.length === 0) {
     // Said again of the first point, where the search's own reports are.
     const { expr } = modelAt(search, selectionAt(search, points[0] ?? []));
     makeCandidateModel(expr, context, search.bind, search.model);
-    fail(context, "E0801", "no point of this space is a model", item.name);
+    silent();
   }
   const epochs = checkRecipes(search, models, [none, all], options.folder);
   const found = models.found;
@@ -327,7 +331,7 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
 
 /** Without grafts a headline may see other inputs than with them: then its candidates could not share one data set. */
 function checkInputs(search: WrittenSearch): void {
-  if (search.uses.grafts.size === 0) return;
+  if (!choosesGrafts(search.uses)) return;
   const [bare, full] = [false, true].map((all) => {
     const aside = asideOf(search.context);
     return tried(aside, () => {
@@ -406,7 +410,10 @@ function checkRecipes(
     if (made === undefined) {
       const [first] = aside.build.program.reports.diagnostics;
       // Nothing can be trained: said where the search's own reports are.
-      if (models.found.length === 1) resolved(called, modelFor(search, selectionAt(search, levels)), search, given);
+      if (models.found.length === 1) {
+        resolved(called, modelFor(search, selectionAt(search, levels)), search, given);
+        silent();
+      }
       models.drop(found, first === undefined ? "its recipe cannot train it" : `${first.code}: ${first.message}`);
       continue;
     }

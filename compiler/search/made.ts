@@ -72,7 +72,7 @@ function makeExpression(search: WrittenSearch, { expr, missing }: Substituted): 
         "sizes of these models are open, so their costs are not known",
         search.model,
         {
-          helps: ["`over x: f32[N, 3, 224, 224]` fixes them, or `--bind H=224`"],
+          helps: ["`over x: f32[N, 3, 224, 224]` fixes them"],
         },
       );
     return { costs: { params: parameters, flops: 2 * macs, memory: activationBytes }, hash: graphHash(graph) };

@@ -9,7 +9,17 @@ import { truth } from "../elaborate/arithmetic.ts";
 import { fail } from "../elaborate/failure.ts";
 import type { Choice } from "./domain.ts";
 import { countOf, shown } from "./requirements.ts";
-import { type Chosen, chosenAt, mapped, type Selection, type Substituted, substitute, usedAt } from "./substitute.ts";
+import {
+  type Chosen,
+  choosesGrafts,
+  chosenAt,
+  isGraft,
+  mapped,
+  type Selection,
+  type Substituted,
+  substitute,
+  usedAt,
+} from "./substitute.ts";
 import type { WrittenSearch } from "./written.ts";
 
 /** Points that are looked through at most: 2^17. */
@@ -153,7 +163,7 @@ export function extremeLevels(search: WrittenSearch, all: boolean): Uint8Array {
   const selection = new Map<string, Chosen>(search.given);
   for (const choice of search.choices) {
     const { domain, item, name } = choice;
-    const graft = search.uses.grafts.has(name);
+    const graft = isGraft(search.uses, name);
     const holds = item.when === undefined || all || holdsFor(item.when, selection, search, new Map());
     if (holds && domain.kind === "subset")
       domain.options.forEach((_, i) => {
@@ -176,14 +186,14 @@ export function labelOf(search: WrittenSearch, selection: Selection): string {
   const { uses, recipeUses, choices } = search;
   const used = usedAt(uses.occurrences, recipeUses, selection);
   const words: string[] = [];
-  let bare = uses.grafts.size > 0;
+  let bare = choosesGrafts(uses);
   for (const { name } of choices) {
     const chosen = selection.get(name);
     if (chosen === undefined || !used.has(name)) continue;
     if (chosen.kind === "absent") notAlways(name, search.model, search);
     const value = wordOf(chosen);
     if (value === undefined) continue;
-    if (uses.grafts.has(name)) bare = false;
+    if (isGraft(uses, name)) bare = false;
     words.push(`${name}=${value}`);
   }
   return [...(bare ? ["none"] : []), ...words].join(", ");

@@ -9,7 +9,7 @@ import { truth } from "../elaborate/arithmetic.ts";
 import { evaluate } from "../elaborate/core.ts";
 import { fail } from "../elaborate/failure.ts";
 import type { CandidateCosts } from "./search.ts";
-import { mapped, type Selection, substitute } from "./substitute.ts";
+import { choosesGrafts, mapped, type Selection, substitute } from "./substitute.ts";
 import type { WrittenSearch } from "./written.ts";
 
 export interface Figures {
@@ -92,12 +92,11 @@ function figureOf(call: Call, selection: Selection, figures: Figures, search: Wr
   const costs = figures[whose];
   if (costs === undefined)
     return fail(context, "E0802", `this search has no \`${whose}\` to compare with`, of ?? call, {
-      label:
-        search.uses.grafts.size === 0
-          ? "it chooses no grafts"
-          : whose === "none"
-            ? "without any graft there is no such model"
-            : "with all grafts there is no such model",
+      label: !choosesGrafts(search.uses)
+        ? "it chooses no grafts"
+        : whose === "none"
+          ? "without any graft there is no such model"
+          : "with all grafts there is no such model",
     });
   return { kind: "Number", text: String(costs[figure]), value: costs[figure], start, end };
 }

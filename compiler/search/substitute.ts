@@ -5,7 +5,7 @@
  * the text so that messages point there, and the same as a text, which is what a winner is written as. A graft of a unit
  * that is `none`, or at no position, is left out of both.
  */
-import type { Expr, Path, Position, Positions, SetLit, Sharing, With } from "../../grammar/ast.ts";
+import type { Expr, Path, Position, Positions, Sharing, With } from "../../grammar/ast.ts";
 import type { Choice, Option } from "./domain.ts";
 
 /** What stands for the name of a choice. */
@@ -58,7 +58,7 @@ export function chosenAt(
 function filled(option: Option, levels: ArrayLike<number>, before: Selection, source: string): Chosen {
   const { expr, text, uses, nested } = option;
   if (nested.length === 0 && uses.length === 0) return { kind: "one", expr, text, uses, missing: [] };
-  const inner = new Map<SetLit, Option>();
+  const inner = new Map<Expr, Option>();
   for (const { node, factor, options } of nested) {
     const chosen = options[(levels[factor] ?? 1) - 1] ?? options[0];
     if (chosen !== undefined) inner.set(node, chosen);
@@ -68,7 +68,7 @@ function filled(option: Option, levels: ArrayLike<number>, before: Selection, so
 
 // ---------------------------------------------------------------------------------------------------------------- text
 
-interface Edit {
+export interface Edit {
   readonly start: number;
   readonly end: number;
   readonly text: string;
@@ -171,7 +171,7 @@ export function substitute(
   expr: Expr,
   selection: Selection,
   source: string,
-  inner: ReadonlyMap<SetLit, Option> = new Map(),
+  inner: ReadonlyMap<Expr, Option> = new Map(),
 ): Substituted {
   const edits: Edit[] = [];
   const missing: Missing[] = [];
@@ -186,7 +186,8 @@ export function substitute(
       }
       case "Positions":
         return placed(part, selection, source, edits);
-      case "Set": {
+      case "Set":
+      case "Call": {
         const chosen = inner.get(part);
         if (chosen === undefined) return undefined;
         edits.push({ start: part.start, end: part.end, text: chosen.text });
@@ -258,14 +259,26 @@ interface Occurrence {
 /** What a model's expression does with the choices. */
 export interface ModelUses {
   readonly occurrences: readonly Occurrence[];
-  /** Choices that are a unit, or say where one goes: what a candidate without attention lacks. */
-  readonly grafts: ReadonlySet<string>;
+  /** Choices that are a unit: what a candidate without attention lacks. */
+  readonly units: ReadonlySet<string>;
+  /** Choices that say where units go. */
+  readonly places: ReadonlySet<string>;
+}
+
+/** Whether a choice is one that a candidate without attention lacks. */
+export function isGraft({ units, places }: ModelUses, name: string): boolean {
+  return units.has(name) || places.has(name);
+}
+
+export function choosesGrafts({ units, places }: ModelUses): boolean {
+  return units.size + places.size > 0;
 }
 
 /** Finds the `names` of choices in a model's expression. */
 export function usesOf(expr: Expr, names: ReadonlySet<string>): ModelUses {
   const occurrences: Occurrence[] = [];
-  const grafts = new Set<string>();
+  const units = new Set<string>();
+  const places = new Set<string>();
   const visit = (part: Expr, clause: With | Sharing | undefined): void => {
     mapped(part, (inside) => {
       if (inside.kind === "With" || inside.kind === "Sharing") {
@@ -282,15 +295,15 @@ export function usesOf(expr: Expr, names: ReadonlySet<string>): ModelUses {
       const name = nameOfPosition(item);
       if (name === undefined || !names.has(name)) continue;
       occurrences.push({ name, clause });
-      if (graft) grafts.add(name);
+      if (graft) places.add(name);
     }
     if (!graft) return;
     const unit = nameOfUnit(clause.unit);
-    if (unit !== undefined && names.has(unit)) grafts.add(unit);
+    if (unit !== undefined && names.has(unit)) units.add(unit);
     visit(clause.unit, clause);
   };
   visit(expr, undefined);
-  return { occurrences, grafts };
+  return { occurrences, units, places };
 }
 
 /** Names that occur in an expression. */

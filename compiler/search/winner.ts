@@ -9,7 +9,7 @@ import type { Module } from "../elaborate/modules.ts";
 import { BARE, findBinding } from "../elaborate/modules.ts";
 import { labelOf, modelAt } from "./points.ts";
 import type { Called } from "./recipes.ts";
-import { type Selection, splice } from "./substitute.ts";
+import { type Edit, type Selection, splice } from "./substitute.ts";
 import type { WrittenSearch } from "./written.ts";
 
 export interface WinnerOptions {
@@ -66,8 +66,8 @@ function recipeText(
     return `${declaration} = ${typeof given === "string" ? JSON.stringify(given) : String(given)}`;
   });
   const head = params.length === 0 ? name : `${name}(${params.join(", ")})`;
-  const { start, end } = item.settings;
-  return [...imports, `recipe ${head} ${text.slice(start, end)}`, ""];
+  const settings = splice(text, item.settings, folderEdits(item.settings, importPath));
+  return [...imports, `recipe ${head} ${settings}`, ""];
 }
 
 /** Imports of what a recipe of another file names there. */
@@ -109,6 +109,23 @@ function namesOf(part: unknown): readonly string[] {
   return [...found];
 }
 
+/** Folders of clips are relative to the file that names them, as imports are. */
+function folderEdits(part: unknown, importPath: (written: string) => string): readonly Edit[] {
+  if (typeof part !== "object" || part === null) return [];
+  const inside = Object.values(part).flatMap((each) => folderEdits(each, importPath));
+  if (!isCall(part) || part.callee.kind !== "Name" || part.callee.name !== "Clips") return inside;
+  const folder = part.args[0]?.value;
+  if (folder?.kind !== "String" || /^[/~]|^[A-Za-z]:/.test(folder.value)) return inside;
+  const path = importPath(`./${folder.value}`).replace(/^\.\/(?!$)/, "");
+  return path === folder.value
+    ? inside
+    : [...inside, { start: folder.start, end: folder.end, text: JSON.stringify(path) }];
+}
+
+function isCall(part: object): part is ast.Call {
+  return "kind" in part && part.kind === "Call";
+}
+
 // ---------------------------------------------------------------------------------------------------------------- file
 
 function pathOf({ from }: ast.Import | ast.ReExport, importPath: (written: string) => string): string {
@@ -118,7 +135,7 @@ function pathOf({ from }: ast.Import | ast.ReExport, importPath: (written: strin
 /** The file's text without its searches. A bare headline, which only the end of a file can be, becomes a model. */
 function withoutSearches({ file, source }: Module, importPath: (written: string) => string): string {
   const { text } = source;
-  const edits = file.items.flatMap((item) => {
+  const edits = file.items.flatMap((item): readonly Edit[] => {
     switch (item.kind) {
       case "Search":
         return [{ start: beginningOf(text, item.start), end: endOf(text, item.end), text: "" }];
@@ -130,6 +147,8 @@ function withoutSearches({ file, source }: Module, importPath: (written: string)
         const path = pathOf(item, importPath);
         return path === item.from.value ? [] : [{ start, end, text: JSON.stringify(path) }];
       }
+      case "Recipe":
+        return folderEdits(item.settings, importPath);
       default:
         return [];
     }

@@ -172,3 +172,20 @@ export const SEARCH_WORDS: Readonly<Record<string, readonly string[]>> = {
   methods: METHODS.map(({ signature }) => signature),
   others: [SEEDS.signature, "start(name=value, …)", "random"],
 };
+
+/** What other tools call these settings. */
+export const OTHER_NAMES: Readonly<Record<string, string>> = {
+  strategy: "method",
+  sampler: "method",
+  algorithm: "method",
+  trials: "spend",
+  budget: "spend",
+  seed: "seeds",
+  warm: "baseline",
+  start: "baseline",
+  net: "model",
+  network: "model",
+  train: "recipe",
+};
+
+export const OTHER_LIMITS: Readonly<Record<string, string>> = { parameters: "params", macs: "flops" };

@@ -24,6 +24,7 @@ import type { Factor, Objective } from "./search.ts";
 import {
   type Chosen,
   chosenAt,
+  isGraft,
   type ModelUses,
   mapped,
   namesIn,
@@ -31,7 +32,7 @@ import {
   substitute,
   usesOf,
 } from "./substitute.ts";
-import { LIMIT, SEARCH } from "./words.ts";
+import { LIMIT, OTHER_LIMITS, OTHER_NAMES, SEARCH } from "./words.ts";
 
 export interface WrittenSearch {
   readonly name: string;
@@ -90,7 +91,9 @@ export function readSearch(item: ast.Search, module: Module, program: Program, f
   const between = positionsOf({ model, given, choose, uses, context, bind: from.bind });
   const known = new Set(given.keys());
   const choices = choose.map((each) => {
-    const around: Around = { between, graft: uses.grafts.has(each.name.name), names: new Set(known) };
+    const { name } = each.name;
+    const graft = uses.places.has(name) ? "place" : uses.units.has(name) ? "unit" : undefined;
+    const around: Around = { between, graft, names: new Set(known) };
     known.add(each.name.name);
     return readChoice(each, factors, around, context);
   });
@@ -257,7 +260,7 @@ function readSettings(
   const { values, sections } = readSection(
     SEARCH,
     { kind: "Settings", items, start, end },
-    { title: "a search", at, holds: ["limit"], also: EXPRESSIONS },
+    { title: "a search", at, holds: ["limit"], also: EXPRESSIONS, otherNames: OTHER_NAMES },
     context,
   );
   const [limit, second] = sections;
@@ -270,7 +273,12 @@ function readSettings(
   const limits = readSection(
     LIMIT,
     limit?.settings ?? none,
-    { title: "`limit`", at: limit === undefined ? at : spanOf(context, limit.name), holds: [] },
+    {
+      title: "`limit`",
+      at: limit === undefined ? at : spanOf(context, limit.name),
+      holds: [],
+      otherNames: OTHER_LIMITS,
+    },
     context,
   ).values;
   return { values, limits };
@@ -281,8 +289,11 @@ const COSTS = ["params", "flops", "memory", "latency"] as const;
 function objectivesOf(item: ast.Search, context: Context): readonly Objective[] {
   const objectives = item.statements.flatMap((each) => (each.kind === "Objective" ? [objectiveOf(each, context)] : []));
   const metrics = objectives.filter(({ kind }) => kind === "metric");
-  if (metrics.length > 1)
-    fail(context, "E0802", "a search learns one metric; others may be costs", item.name, {
+  const [, second] = item.statements.filter(
+    (each): each is ast.Objective => each.kind === "Objective" && costOfObjective(each) === undefined,
+  );
+  if (second !== undefined)
+    fail(context, "E0802", "a search learns one metric; others may be costs", second.value, {
       helps: ["`maximize val.uar` and `minimize params(model)`"],
     });
   if (metrics.length === 1) return objectives;
@@ -295,9 +306,14 @@ function readDefaultMetric(context: Context): { readonly value: Objective } {
   return { value: { kind: "metric", goal: "maximize", metric: "val.accuracy" } };
 }
 
-function objectiveOf({ how, value }: ast.Objective, context: Context): Objective {
+function costOfObjective({ value }: ast.Objective): (typeof COSTS)[number] | undefined {
   const name = value.kind === "Call" && value.callee.kind === "Name" ? value.callee.name : undefined;
-  const cost = COSTS.find((each) => each === name);
+  return COSTS.find((each) => each === name);
+}
+
+function objectiveOf(objective: ast.Objective, context: Context): Objective {
+  const { how, value } = objective;
+  const cost = costOfObjective(objective);
   if (cost !== undefined) return { kind: "cost", goal: how, cost };
   const goal = valMetric.read(value, { context, name: `\`${how}\`` });
   const better = goal.better === "larger" ? "maximize" : "minimize";
@@ -331,7 +347,9 @@ function positionsOf(base: Base): (from: string, to: string, node: Expr) => read
       return range.matches.map((path) => shortestName(all, path));
     }
     if (range.kind === "levels" || range.kind === "backwards")
-      return fail(context, "E0503", `\`${range.from}\` and \`${range.to}\` do not span a range`, node);
+      return fail(context, "E0503", `\`${range.from}\` and \`${range.to}\` do not span a range`, node, {
+        helps: range.kind === "backwards" ? [`\`@${range.to}..@${range.from}\``] : [],
+      });
     const near = suggest(range.end, known);
     return fail(
       context,
@@ -356,7 +374,7 @@ function ungraftedPositions({ model, given, choose, uses, context, bind }: Base)
     });
   for (const item of choose) {
     const { name } = item.name;
-    if (uses.grafts.has(name)) {
+    if (isGraft(uses, name)) {
       selection.set(name, { kind: "absent" });
       continue;
     }
@@ -364,7 +382,7 @@ function ungraftedPositions({ model, given, choose, uses, context, bind }: Base)
     const choice = readChoice(
       item,
       factors,
-      { between: nowhere, graft: false, names: new Set(selection.keys()) },
+      { between: nowhere, graft: undefined, names: new Set(selection.keys()) },
       context,
     );
     const levels = factors.map((_, i) => (i === 0 && choice.domain.kind === "one" && !choice.domain.optional ? 0 : 1));

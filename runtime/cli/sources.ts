@@ -7,9 +7,8 @@
 import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve as resolvePath, sep } from "node:path";
 import type { Resolve } from "../../compiler/model.ts";
-import type { File } from "../../grammar/ast.ts";
 import type { Source } from "../../grammar/source.ts";
-import { STD_FOLDER } from "../train/std.ts";
+import { builtTree, STD_FOLDER } from "../train/std.ts";
 import { CommandError, EXIT, systemError } from "./exit.ts";
 
 /** Source texts larger than this are not models. */
@@ -43,12 +42,6 @@ function projectRoot(folder: string): string {
     if (["net.json", "package.json", ".git"].some((mark) => existsSync(join(at, mark)))) return at;
     if (dirname(at) === at) return folder;
   }
-}
-
-/** The syntax tree that the build has put beside a module of the standard library; a source tree has none. */
-function builtTree(file: string): File | undefined {
-  const tree = file.replace(/\.net$/, ".json");
-  return existsSync(tree) ? JSON.parse(readFileSync(tree, "utf8")) : undefined;
 }
 
 /** Reads `path` (`-` is standard input) and prepares its imports. Throws `CommandError` if it cannot be read. */

@@ -5,10 +5,11 @@
 import { describe, expect, test } from "vitest";
 import { costOf } from "../../compiler/graph/cost.ts";
 import { graphHash } from "../../compiler/graph/hash.ts";
-import { elaborateSearch } from "../../compiler/search/elaborate.ts";
+import { elaborateSearch, winnerSource } from "../../compiler/search/elaborate.ts";
 import type { Candidate, Search } from "../../compiler/search/search.ts";
 import { openEntry } from "../../runtime/cli/sources.ts";
-import { elaborateText, labelsOf, made, searchIn, searchOf, tiny } from "./programs.ts";
+import { modelOf, resolveWith } from "../elaborate/programs.ts";
+import { elaborateText, labelsOf, searchIn, searchOf, sourceOf, tiny } from "./programs.ts";
 
 /** Grafts that can be had in several ways: three choices of units, one of them at chosen positions; and a width. */
 const LARGE = `choose w in {4, 8}
@@ -46,12 +47,12 @@ describe("composed costs", () => {
   test("are those of the models, and so are identities", () => {
     const hashes = new Map<string, string>();
     for (const each of some(search, 48)) {
-      const { model } = made(searchIn(LARGE), each, { bind: new Map([["N", 1]]) });
-      if (model === undefined) throw new Error("there is no model");
-      const { parameters, macs, activationBytes } = costOf(model.graph).total;
+      const { text = "" } = winnerSource(sourceOf(searchIn(LARGE)), resolveWith({}), { levels: each.levels });
+      const { graph } = modelOf(text, { bind: new Map([["N", 1]]) });
+      const { parameters, macs, activationBytes } = costOf(graph).total;
       const costs = { params: parameters, flops: 2 * Number(macs), memory: activationBytes };
       expect(each.costs, each.label).toEqual(costs);
-      hashes.set(each.hash, graphHash(model.graph));
+      hashes.set(each.hash, graphHash(graph));
     }
     expect(hashes.size).toBe(48);
     expect(new Set(hashes.values()).size).toBe(48);

@@ -120,6 +120,7 @@ describe("every candidate, written as a source", () => {
       importPath: (path) => `../there/${path.slice(2)}`,
     });
     expect(text?.match(/from ".*"/g)).toEqual(['from "../there/train.net"', 'from "../there/train.net"']);
+    expect(text).toContain('Clips("../there/clips", labels=LABELS)');
   });
 
   test("a bare headline stays a model, and names that are taken are not taken again", () => {
