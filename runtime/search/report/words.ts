@@ -184,7 +184,7 @@ export function ablationNotes(report: StudyReport): readonly string[] {
 }
 
 /** What the front is drawn over: `params`. */
-export function costTitle({ objectives }: StudyReport): string {
+function costTitle({ objectives }: StudyReport): string {
   const costs = objectives.flatMap((objective) => {
     const word = objective.replace(/^\w+ /, "");
     return ["params", "flops", "memory", "latency"].includes(word) ? [word] : [];
