@@ -14,7 +14,7 @@ import { decisionOf, searchGround, searchText, studyFrom } from "./trials.ts";
 let at = "";
 let set = "";
 let study: StudyRow;
-const SETTINGS = "seeds = Seeds(search=1, confirm=1, final=2, from=3)\n  spend = 7";
+const SETTINGS = "seeds = Seeds(search=1, confirm=1, final=2, from=3)\n  spend = 8";
 
 beforeAll(async () => {
   expect(inject("buildFailure")).toBe("");
@@ -83,7 +83,7 @@ describe("a study", () => {
     const { trials } = await journalOf(store);
     expect(trials.every(({ state }) => state === "complete")).toBe(true);
     const phases = new Set(trials.map(({ phase }) => phase));
-    for (const phase of ["baseline", "confirm", "final"] as const) expect(phases).toContain(phase);
+    for (const phase of ["search", "confirm", "final"] as const) expect(phases).toContain(phase);
     const { none, candidates } = study.search.space;
     const final = trials.filter(({ phase }) => phase === "final");
     expect(final.map(({ candidate }) => candidate)).toContain(candidates[none ?? -1]?.hash);
@@ -98,7 +98,7 @@ describe("a study", () => {
     const store = new MemoryStore();
     await run(store);
     const journal = await journalOf(store);
-    expect(journal.decisions.length).toBeGreaterThan(3);
+    expect(journal.decisions.length).toBe(3);
     expect(replay(study, journal)).toEqual([]);
     const observations = journal.observations.map((row) =>
       row.value === undefined ? row : { ...row, value: -row.value },
@@ -206,7 +206,7 @@ describe("a study", () => {
 describe("what differs between two studies", () => {
   it("is said setting by setting", () => {
     const other = studyFrom(
-      searchText("seeds = Seeds(search=1, confirm=1, final=3, from=3)\n  spend = 7").replace(
+      searchText("seeds = Seeds(search=1, confirm=1, final=3, from=3)\n  spend = 8").replace(
         "lr: float = 0.01",
         "lr: float = 0.02",
       ),
@@ -230,7 +230,7 @@ describe("what differs between two studies", () => {
     );
     const changes = changesOf(study, other);
     expect(changes.some((change) => /^its space has lost 2 candidates: `spots=\{conv1\}`/.test(change))).toBe(true);
-    expect(changes.some((change) => /compute something else$/.test(change))).toBe(true);
+    expect(changes.some((change) => /compute or train something else$/.test(change))).toBe(true);
   });
 
   it("is the data set's too; a comment or another folder is no difference", () => {
