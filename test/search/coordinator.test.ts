@@ -133,9 +133,9 @@ describe("a study", () => {
     const store = new MemoryStore();
     await store.createStudy(study);
     const first = new AbortController();
-    let hold = true;
+    const held = new AbortController();
     const train: TrainTrial = async (work) => {
-      while (hold && !work.stop.aborted) await new Promise((resolve) => setTimeout(resolve, 5));
+      while (!held.signal.aborted && !work.stop.aborted) await new Promise((resolve) => setTimeout(resolve, 5));
       return pretend(work);
     };
     const leading = run(store, train, first.signal);
@@ -153,7 +153,7 @@ describe("a study", () => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(notes).toEqual(["another coordinator leads this study; this one waits until it has gone"]);
     first.abort();
-    hold = false;
+    held.abort();
     expect(await leading).toBe("stopped");
     expect(await second).toBe("complete");
   });
