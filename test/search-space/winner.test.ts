@@ -149,12 +149,13 @@ describe("one candidate", () => {
     // A tenth of this, with the machine to itself.
     expect(performance.now() - begun).toBeLessThan(1000);
     expect(model?.units).toHaveLength(3);
-    expect(recipe?.stages[0]?.epochs).toBe(24);
-    expect(from?.path).toMatch(/association\.net$/);
+    expect(recipe?.stages[0]?.epochs).toBe(12);
+    expect(from?.path).toMatch(/placement\.net$/);
   });
 
   test("needs its data when a training is to begin", () => {
-    const { diagnostics } = candidateOf(source, resolve, { levels: [0, 0, 0] });
+    const nowhere = { ...source, text: source.text.replace(/^ *source .*$/m, "") };
+    const { diagnostics } = candidateOf(nowhere, resolve, { levels: [0, 0, 0] });
     expect(diagnostics.map(({ code }) => code)).toEqual(["E0708"]);
   });
 
