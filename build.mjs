@@ -34,7 +34,7 @@ const EXTERNAL = [/^node:/, "webgpu", "node-av", "sharp", "ts-morph", "libsql", 
 
 /** Entry points of the command and the library, and of the engine, which runs in browsers too and shares no chunk. */
 const BUNDLES = [
-  { entries: ["runtime/cli/main", "runtime/index"], platform: "node", chunks: "chunks" },
+  { entries: ["runtime/cli/main", "runtime/index", "runtime/search/trial/child"], platform: "node", chunks: "chunks" },
   { entries: ["runtime/engine/index"], platform: "neutral", chunks: "chunks/engine" },
 ];
 

@@ -79,19 +79,18 @@ function checkedSearch(
   program: Program,
   options: ElaborateOptions,
 ): CheckedSearch | undefined {
-  // Without values for its parameters there is nothing to check yet.
-  if (item.params.some((param) => param.default === undefined)) return undefined;
-  const written = readSearch(item, module, program, { args: new Map(), bind: boundTo(options) });
-  checkInputs(written);
-  const selection = selectionAt(written, extremeLevels(written, true));
-  const model = modelFor(written, selection);
-  const { recipe } = resolved(recipesOf(written)(selection), model, written, { folder: undefined, complete: false });
-  checkRungs(
-    written,
-    recipe,
-    recipe.stages.reduce((sum, stage) => sum + stage.epochs, 0),
-  );
-  return { name: written.name, choices: written.choices.map(({ name }) => name) };
+  const choices = item.statements.flatMap((each) => (each.kind === "Choose" ? [each.name.name] : []));
+  const checked = { name: item.name.name, choices };
+  // Without values for its parameters there is nothing more to check.
+  if (item.params.some((param) => param.default === undefined)) return checked;
+  const search = readSearch(item, module, program, { args: new Map(), bind: boundTo(options) });
+  checkInputs(search);
+  const models = new Models(search, []);
+  for (const all of [true, false]) models.add(extremeLevels(search, all));
+  if (models.found.length === 0) nothingSound(search, extremeLevels(search, true));
+  checkRecipes(search, models, [], undefined);
+  warnOfUnsound(search, models.unsound, undefined);
+  return checked;
 }
 
 export interface CandidateOptions extends SearchOptions {
@@ -273,12 +272,7 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
   const models = new Models(search, points);
   for (const levels of points) models.add(levels);
   const [none, all] = choosesGrafts(uses) ? [false, true].map((every) => models.add(extremeLevels(search, every))) : [];
-  if (models.found.length === 0) {
-    // Said again of the first point, where the search's own reports are.
-    const { expr } = modelAt(search, selectionAt(search, points[0] ?? []));
-    makeCandidateModel(expr, context, search.bind, search.model);
-    silent();
-  }
+  if (models.found.length === 0) nothingSound(search, points[0] ?? []);
   const epochs = checkRecipes(search, models, [none, all], options.folder);
   const found = models.found;
   const figures = { none: models.at(none)?.made.costs, all: models.at(all)?.made.costs };
@@ -348,6 +342,13 @@ function checkInputs(search: WrittenSearch): void {
   });
 }
 
+/** Says of a point why it is no model, where the search's own reports are. */
+function nothingSound(search: WrittenSearch, levels: ArrayLike<number>): never {
+  const { expr } = modelAt(search, selectionAt(search, levels));
+  makeCandidateModel(expr, search.context, search.bind, search.model);
+  return silent();
+}
+
 function nothingFeasible(
   { context, item }: WrittenSearch,
   candidates: readonly Candidate[],
@@ -365,17 +366,26 @@ function nothingFeasible(
 }
 
 /** Says which points are left out, for each reason the first. */
-function warnOfUnsound({ context, item }: WrittenSearch, unsound: ReadonlyMap<string, string>, points: number): void {
+function warnOfUnsound(
+  { context, item }: WrittenSearch,
+  unsound: ReadonlyMap<string, string>,
+  points: number | undefined,
+): void {
   if (unsound.size === 0) return;
   const first = new Map<string, string>();
   for (const [label, reason] of unsound) if (!first.has(reason)) first.set(reason, label);
   const notes = [...first].slice(0, 3).map(([reason, label]) => `\`${label}\`: ${reason}`);
   const more = first.size - notes.length;
-  const what = unsound.size === 1 ? "one point of this space is" : `${unsound.size} points of this space are`;
+  const what =
+    points === undefined
+      ? "points of this space are"
+      : unsound.size === 1
+        ? "one point of this space is"
+        : `${unsound.size} points of this space are`;
   report(
     context.build.program.reports,
     diagnostic("W0802", `${what} left out`, spanOf(context, item.name), {
-      label: `${points} points in all`,
+      label: points === undefined ? "" : `${points} points in all`,
       notes: [...notes, ...(more > 0 ? [`and ${more} other ${more === 1 ? "reason" : "reasons"}`] : [])],
     }),
   );

@@ -2,8 +2,8 @@
  * A cluster of a thousand workers, simulated: `node test/bench/cluster.mjs [--queue redis,postgres] [--workers 1000]`.
  *
  * The queue and the store are real (the store is in PostgreSQL), the worker is the shipped one, and the training is a
- * sleep. The workers are logical ones in a few processes: on Redis each has connections of its own, on PostgreSQL fifty
- * share one. One trial in twenty takes four times as long; in one of a hundred its worker freezes (where fifty share one,
+ * sleep. The workers are logical ones in a few processes: on Redis each has connections of its own, on PostgreSQL twenty
+ * share them. One trial in twenty takes four times as long; in one of a hundred its worker freezes (where twenty share,
  * all of them, and as much more seldom): it says nothing for so long that others get its trials, and then wakes up.
  *
  * The throughput is the share of the workers' time that goes into trainings that count: those that were completed, or
@@ -71,21 +71,22 @@ function freezing(store, worker) {
 }
 
 async function workers({ store: storeAddress, queue: queueAddress, trials, seed, count, share }) {
-  const real = await openStore(storeAddress);
+  // Real workers have connections of their own; here twenty share a few.
+  const stores = await Promise.all(Array.from({ length: Math.ceil(count / 20) }, () => openStore(storeAddress)));
   const stop = new AbortController();
   setMaxListeners(0, stop.signal);
-  process.on("message", () => stop.abort());
+  process.on("message", () => stop.abort()).on("disconnect", () => process.exit());
   const queue = await openQueue(queueAddress);
-  const study = await real.study(studyOf(trials, seed).id);
+  const study = await stores[0].study(studyOf(trials, seed).id);
   const lag = { most: 0, outages: 0 };
   let before = performance.now();
   setInterval(() => {
     lag.most = Math.max(lag.most, performance.now() - before - 100);
     before = performance.now();
   }, 100).unref();
-  const one = async () => {
+  const one = async (_, index) => {
     const worker = { frozen: undefined };
-    const store = freezing(real, worker);
+    const store = freezing(stores[index % stores.length], worker);
     const train = async ({ claim, store, stop }) => {
       const { trial, attempt } = claim;
       const seconds = secondsOf(trial);
@@ -157,7 +158,7 @@ async function measure(kind, count, store, queue, seed, servers) {
   const study = studyOf(trials, seed);
   study.search.rungs = [];
   await store.createStudy(study);
-  const share = kind === "redis" ? 1 : Math.min(50, count);
+  const share = kind === "redis" ? 1 : Math.min(20, count);
   const processes = Math.min(Number(values.processes), Math.ceil(count / 50));
   const takings = [];
   const facts = [];

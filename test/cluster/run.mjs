@@ -69,10 +69,14 @@ class Child {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child = child;
+    this.ready = false;
     for (const stream of [child.stdout, child.stderr])
       createInterface({ input: stream }).on("line", (line) => {
         log.write(`${this.role} ${child.pid} ${line}\n`);
-        if (line.startsWith('{"at"')) events.push({ role: this.role, ...JSON.parse(line) });
+        if (!line.startsWith('{"at"')) return;
+        const event = JSON.parse(line);
+        events.push(event);
+        if (event.kind === "ready") this.ready = true;
       });
     this.ended = new Promise((resolve) => child.once("close", (code, signal) => resolve({ code, signal })));
   }
@@ -121,7 +125,10 @@ async function runOnce({ kind, seed, shipped, programs }) {
   const faults = {
     "worker killed": () => one().fell("SIGKILL", 2 * random()),
     "worker stopped": async () => {
-      const { code } = await one().fell("SIGTERM", 2 * random());
+      const worker = one();
+      // Before that a signal ends it as it would any program.
+      while (!worker.ready && !cluster.over) await within(begun, 0.1);
+      const { code } = await worker.fell("SIGTERM", 2 * random());
       if (code !== 0) throw new Error(`a worker that was told to stop ended with ${code}`);
     },
     "coordinator killed": () => coordinator.fell("SIGKILL", 3 * random()),

@@ -286,7 +286,7 @@ export class PostgresServer extends Server {
     const settings = {
       listen_addresses: "127.0.0.1",
       unix_socket_directories: this.folder,
-      max_connections: 300,
+      max_connections: 800,
       shared_buffers: "64MB",
     };
     const options = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);

@@ -27,6 +27,7 @@ async function patiently(ask) {
 }
 
 const store = await patiently(() => openStore(settings.store));
+say("ready", "may be told to stop");
 const queue = await patiently(() => openQueue(settings.queue, { patienceSeconds: 5, timing: settings.queueTiming }));
 const study = await patiently(() => store.study(studyOf(settings.trials, settings.seed).id));
 // Some trials take three times as long as others.

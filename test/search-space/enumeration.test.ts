@@ -95,10 +95,7 @@ function textOf({ joint, spots, size, conditional, gate, widths, rates }: Writte
 const expand = (set: readonly Unit[]): readonly (string | undefined)[] => set.flatMap((unit) => [...UNITS[unit]]);
 
 function subsets(of: readonly string[]): readonly (readonly string[])[] {
-  return of.reduce<readonly (readonly string[])[]>(
-    (sets, each) => [...sets, ...sets.map((set) => [...set, each])],
-    [[]],
-  );
+  return Array.from({ length: 1 << of.length }, (_, bits) => of.filter((_member, i) => (bits >> i) & 1));
 }
 
 const modelText = (

@@ -26,7 +26,7 @@ const BASE = 0.7;
 export const EFFECTS: readonly number[] = [-0.004, 0.002, 0.022, 0.016, 0.004];
 /** What conv3 and conv4 lose where both are there. */
 export const PAIR = -0.008;
-export const FULL = 27;
+const FULL = 27;
 const RUNGS: readonly number[] = [3, 9];
 const START = Date.UTC(2026, 10, 24, 9, 0, 0);
 const HASHES = "0123456789abcdef";

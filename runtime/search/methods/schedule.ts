@@ -19,8 +19,8 @@ import type { Decision, Phase, Proposal } from "../study.ts";
 import { pickOf } from "./acquire.ts";
 import { fitGaussian, posteriorAt } from "./gaussian.ts";
 import { groupOf, type LedgerTrial, ledgerOf, pendingOf, type StudyKnown } from "./ledger.ts";
-import { proposeOf } from "./propose.ts";
 import { planOf, type StudyPlan, type View, viewOf } from "./plan.ts";
+import { proposeOf } from "./propose.ts";
 import { promotion, type RungTrust, rungTrust, trustText } from "./rungs.ts";
 
 export type { StudyKnown } from "./ledger.ts";

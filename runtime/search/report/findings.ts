@@ -162,17 +162,23 @@ function bandOf(data: StudyData, sign: 1 | -1, noise: Noise | undefined): readon
   });
 }
 
-/** Computes everything; about a second for thousands of candidates and a hundred trainings. */
+/** What a display shows: all but the importance of positions. */
+export function currentFindings(data: StudyData): Findings {
+  const scores = scoresOf(data);
+  const { sign } = scores.target;
+  const noise = noiseBetween(scores);
+  return {
+    leaders: leadersOf(data, knowledgeOf(data, sign), sign),
+    noise,
+    ranks: ranksOf(data),
+    importance: undefined,
+    band: bandOf(data, sign, noise),
+  };
+}
+
+/** Computes everything. */
 export function findingsOf(data: StudyData): Findings {
   const scores = scoresOf(data);
   const { sign } = scores.target;
-  const known = knowledgeOf(data, sign);
-  const noise = noiseBetween(scores);
-  return {
-    leaders: leadersOf(data, known, sign),
-    noise,
-    ranks: ranksOf(data),
-    importance: contributionsOf(data, scores, known, sign),
-    band: bandOf(data, sign, noise),
-  };
+  return { ...currentFindings(data), importance: contributionsOf(data, scores, knowledgeOf(data, sign), sign) };
 }

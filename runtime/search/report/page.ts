@@ -57,7 +57,7 @@ td.keep,th.keep{white-space:nowrap}
 `;
 
 /** All drawings of a report, in the page's colours. */
-export function figuresOf(report: StudyReport): readonly Figure[] {
+function figuresOf(report: StudyReport): readonly Figure[] {
   return [
     ...frontFigures(report),
     seedsFigure(report),

@@ -92,7 +92,7 @@ function difference(
 }
 
 /** A cost as a number that is to be small; NaN where it is not known. */
-export function costOf(
+function costOf(
   objective: Objective & { readonly kind: "cost" },
   candidate: Candidate,
   latency: number | undefined,

@@ -184,7 +184,7 @@ export function ablationNotes(report: StudyReport): readonly string[] {
 }
 
 /** What the front is drawn over: `params`. */
-export function costTitle({ objectives }: StudyReport): string {
+function costTitle({ objectives }: StudyReport): string {
   const costs = objectives.flatMap((objective) => {
     const word = objective.replace(/^\w+ /, "");
     return ["params", "flops", "memory", "latency"].includes(word) ? [word] : [];
@@ -316,7 +316,7 @@ export function importanceTable(report: StudyReport): Importances | undefined {
           ]
         : []),
       `A Shapley value is what a position adds on average over all orders in which positions may be added; together they are the difference between all, of which the model expects ${scoreText(importance.all, metric.text)}, and none, ${scoreText(importance.none, metric.text)}.`,
-      `By ${importance.method}.`,
+      `Method: ${importance.method}.`,
       ...importance.notes,
       "Plain means with and without a position are of the trainings that there are: what else was placed differs between them.",
     ],
