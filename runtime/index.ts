@@ -26,5 +26,5 @@ export type { Stage } from "../compiler/recipe/recipe.ts";
 export type { Diagnostic } from "../grammar/diagnostic.ts";
 export { diagnosticToJson, renderDiagnostics } from "../grammar/render.ts";
 export type { Source, Span } from "../grammar/source.ts";
-export { type AdapterReport, probeWebGPU, type WebGPUReport } from "./cli/devices.ts";
+export { type AdapterReport, probeWebGPU, type WebGPUReport } from "./engine/devices.ts";
 export { diskResolve } from "./cli/sources.ts";

@@ -103,7 +103,9 @@ function keyOf(
     const value = attempt(() => plain(evaluate(otherwise, top)));
     return [name.name, value ?? module.source.text.slice(otherwise.start, otherwise.end)];
   });
-  return JSON.stringify([module.source.path, item.name.name, values]);
+  // Not its path, which depends on where the command is given.
+  const place = [...program.modules.values()].indexOf(module);
+  return JSON.stringify([place, item.name.name, values]);
 }
 
 /** The record of a recipe for a candidate's model; what is wrong with it is reported and abandons the candidate. */

@@ -94,6 +94,8 @@ export interface Replicates {
 
 export interface Search {
   readonly name: string;
+  /** Values of the search's parameters that were given, as the source would write them; absent: none were. */
+  readonly arguments?: Readonly<Record<string, string>>;
   readonly space: Space;
   /** The first metric is what trials are compared by; costs make a front. */
   readonly objectives: readonly Objective[];

@@ -9,6 +9,7 @@ import { LAYOUTS } from "../data/manifest.ts";
 import { DEVICE_NAMES } from "./devices.ts";
 import { CommandError, EXIT, type ExitCode, systemCode } from "./exit.ts";
 import { printJsonFailure } from "./json.ts";
+import { addSearchCommands } from "./search-commands.ts";
 import { STAGES } from "./stages.ts";
 import { paint } from "./terminal.ts";
 
@@ -94,7 +95,8 @@ function optimiseLater(): void {
 
 const AFTER_HELP = `
 Exit codes: 0 fine, 1 the model or the data is wrong, 2 the command line is wrong
-(or there is none), 3 this machine cannot.
+(or there is none), 3 this machine cannot; of searches also 4 stopped, and goes on
+with the same command, 5 the store or the queue cannot be reached.
 
 With --json a command prints one value to standard output, whatever happens:
   {"ok": true, "diagnostics": [warnings], "result": ...}
@@ -455,6 +457,16 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
       .addOption(new Option("--seed <n>", "seed of the folds").argParser(natural).default(0)),
   ).action(async (manifest, options) => {
     exit = (await import("./commands/data.ts")).dataSplit(manifest, options);
+  });
+
+  addSearchCommands(program, {
+    positive,
+    assignments,
+    json,
+    version: packageVersion(),
+    done: (code) => {
+      exit = code;
+    },
   });
 
   await program.parseAsync(argv, { from: "node" });

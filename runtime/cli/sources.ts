@@ -6,17 +6,13 @@
  */
 import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve as resolvePath, sep } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Resolve } from "../../compiler/model.ts";
-import type { File } from "../../grammar/ast.ts";
 import type { Source } from "../../grammar/source.ts";
+import { builtTree, STD_FOLDER } from "../train/std.ts";
 import { CommandError, EXIT, systemError } from "./exit.ts";
 
 /** Source texts larger than this are not models. */
 const MAX_SOURCE_BYTES = 16 * 1024 * 1024;
-
-/** The standard library lies beside the compiler, in the source tree as in the built package. */
-const STD = fileURLToPath(new URL("../../compiler/std/", import.meta.url));
 
 /** What a command works on: the entry text and how its imports are found. */
 export interface Entry {
@@ -46,12 +42,6 @@ function projectRoot(folder: string): string {
     if (["net.json", "package.json", ".git"].some((mark) => existsSync(join(at, mark)))) return at;
     if (dirname(at) === at) return folder;
   }
-}
-
-/** The syntax tree that the build has put beside a module of the standard library; a source tree has none. */
-function builtTree(file: string): File | undefined {
-  const tree = file.replace(/\.net$/, ".json");
-  return existsSync(tree) ? JSON.parse(readFileSync(tree, "utf8")) : undefined;
 }
 
 /** Reads `path` (`-` is standard input) and prepares its imports. Throws `CommandError` if it cannot be read. */
@@ -87,7 +77,7 @@ export function diskResolve(entry: Source, from: string): Resolve {
     } catch (error) {
       return { error: error instanceof Error ? error.message : String(error) };
     }
-    const tree = file.startsWith(STD) ? builtTree(file) : undefined;
+    const tree = file.startsWith(STD_FOLDER) ? builtTree(file) : undefined;
     const source: Source = { path: shown, text, ...(tree === undefined ? {} : { tree }) };
     files.set(source, file);
     read.set(file, source);
@@ -95,7 +85,7 @@ export function diskResolve(entry: Source, from: string): Resolve {
   };
   return (path, from) => {
     if (path.startsWith("std/"))
-      return /^std\/[a-z]+$/.test(path) ? open(join(STD, `${path.slice(4)}.net`), path) : undefined;
+      return /^std\/[a-z]+$/.test(path) ? open(join(STD_FOLDER, `${path.slice(4)}.net`), path) : undefined;
     if (!path.startsWith("./") && !path.startsWith("../") && !isAbsolute(path)) return undefined;
     const base = files.get(from);
     const target = resolvePath(base === undefined ? folder : dirname(base), path);

@@ -1,6 +1,6 @@
 /** `netc profile`: what it prints and refuses, and the roofline it compares kernels with. Times are never tested. */
 import { describe, expect, test } from "vitest";
-import { probeWebGPU } from "../../runtime/cli/devices.ts";
+import { probeWebGPU } from "../../runtime/engine/devices.ts";
 import { measureRoofline, roofOf } from "../../runtime/cli/roofline.ts";
 import { wasmCapability } from "../../runtime/engine/wasm/capability.ts";
 import { openWasm } from "../../runtime/engine/wasm/runner.ts";
