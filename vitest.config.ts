@@ -1,12 +1,14 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 
-export default defineConfig({
+// Tests that need servers are asked for: `vitest run --mode cluster`.
+export default defineConfig(({ mode }) => ({
   test: {
-    include: ["test/**/*.test.ts"],
+    include: mode === "cluster" ? ["test/cluster/**/*.test.ts"] : ["test/**/*.test.ts"],
+    exclude: mode === "cluster" ? configDefaults.exclude : [...configDefaults.exclude, "test/cluster/**"],
     globalSetup: ["test/cli/build.ts"],
     // Devices and worker threads live in their own processes, so that a crash in one test file stays there.
     pool: "forks",
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
-});
+}));

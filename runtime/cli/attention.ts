@@ -29,12 +29,19 @@ import {
   rowByte,
 } from "../report/attention/record.ts";
 import { type LoadedCheckpoint, loadCheckpoint } from "../train/checkpoint.ts";
-import { type EvaluationJob, loadValues, type OutputKind, outputKindOf, probabilitiesOf } from "../train/evaluate.ts";
+import {
+  type EvaluationJob,
+  evaluatedName,
+  loadValues,
+  type OutputKind,
+  outputKindOf,
+  probabilitiesOf,
+} from "../train/evaluate.ts";
 import type { Predictions } from "../train/predictions.ts";
 import type { ClipPrediction } from "../train/records.ts";
 
 import { SourceError, type Values } from "../train/trainer.ts";
-import { type EvaluatedRun, type EvaluatedSide, evaluatedName } from "./evaluation.ts";
+import type { EvaluatedRun, EvaluatedSide } from "./evaluation.ts";
 import { writeWhole } from "./write-file.ts";
 
 /** A clip to look at. */

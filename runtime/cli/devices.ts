@@ -1,123 +1,20 @@
 /**
- * Which device a command uses: a hardware WebGPU adapter, else WASM; software adapters only when asked for.
- *
- * An adapter becomes a Capability record here, and from there on the compiler needs no device.
+ * Which device a command uses (`--device`), as the engine finds it, or the interpreter.
  */
-import { readdirSync } from "node:fs";
-import type { Capability, WasmCapability, WebGPUCapability } from "../../compiler/capability.ts";
+import type { Capability, WebGPUCapability } from "../../compiler/capability.ts";
 import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
-import { wasmCapability } from "../engine/wasm/capability.ts";
+import { type Device, findDevice } from "../engine/devices.ts";
+import { EngineError } from "../engine/runner.ts";
 import { CommandError, EXIT } from "./exit.ts";
 
 export type DeviceName = "auto" | "webgpu" | "wasm" | "interp";
 export const DEVICE_NAMES: readonly DeviceName[] = ["auto", "webgpu", "wasm", "interp"];
 
-/** A WebGPU adapter of this machine. */
-export interface AdapterReport {
-  readonly capability: WebGPUCapability;
-  readonly vendor: string;
-  readonly architecture: string;
-  readonly features: readonly string[];
-}
-
-export interface WebGPUReport {
-  readonly gpu: GPU | undefined;
-  readonly adapter: AdapterReport | undefined;
-  /** Why there is no adapter. */
-  readonly reason: string | undefined;
-}
-
-// Dawn frees its instance when this object is collected, even while devices live: it is held for the process's life.
-const held: Set<GPU> = new Set();
-Reflect.set(globalThis, Symbol.for("netc.gpu"), held);
-
-function subgroupSizes(features: readonly string[], info: GPUAdapterInfo): WebGPUCapability["subgroups"] {
-  const { subgroupMinSize: min, subgroupMaxSize: max } = info;
-  return features.includes("subgroups") && min !== undefined && max !== undefined ? { min, max } : undefined;
-}
-
-function describe(adapter: GPUAdapter): AdapterReport {
-  const { info, limits } = adapter;
-  const name = info.description || info.device || info.vendor || "unnamed adapter";
-  const software =
-    info.isFallbackAdapter ||
-    /swiftshader|llvmpipe|lavapipe|software|warp/i.test(`${name} ${info.vendor} ${info.architecture}`);
-  const features = [...adapter.features].sort();
-  return {
-    capability: {
-      kind: "webgpu",
-      name,
-      software,
-      f16: features.includes("shader-f16"),
-      subgroups: subgroupSizes(features, info),
-      matrix: [],
-      limits: {
-        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
-        maxBufferSize: limits.maxBufferSize,
-        maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
-        maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
-        maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
-        maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
-        maxComputeWorkgroupSizeY: limits.maxComputeWorkgroupSizeY,
-        maxComputeWorkgroupSizeZ: limits.maxComputeWorkgroupSizeZ,
-        maxComputeWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
-      },
-    },
-    vendor: info.vendor,
-    architecture: info.architecture,
-    features,
-  };
-}
-
-/** Asks npm `webgpu` for this machine's adapter. Never throws: what is missing is a reason in words. */
-export async function probeWebGPU(): Promise<WebGPUReport> {
-  let gpu: GPU;
-  try {
-    const { create } = await import("webgpu");
-    gpu = create([]);
-  } catch (error) {
-    return {
-      gpu: undefined,
-      adapter: undefined,
-      reason: `npm webgpu does not load here: ${error instanceof Error ? error.message : String(error)}`,
-    };
-  }
-  held.add(gpu);
-  try {
-    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-    if (adapter === null)
-      return { gpu, adapter: undefined, reason: "no Vulkan, Metal or Direct3D 12 driver that Dawn accepts" };
-    return { gpu, adapter: describe(adapter), reason: undefined };
-  } catch (error) {
-    return { gpu, adapter: undefined, reason: error instanceof Error ? error.message : String(error) };
-  }
-}
-
 /** A device to run on, and the record to compile for. */
 export type Target =
-  | { readonly device: "webgpu"; readonly capability: WebGPUCapability; readonly gpu: GPU }
-  | { readonly device: "wasm"; readonly capability: WasmCapability }
+  | Device
   /** The oracle compiles as for the default WebGPU record, without its schedules. */
   | { readonly device: "interp"; readonly capability: WebGPUCapability };
-
-/**
- * False if this is a Linux machine without any graphics device, where asking Dawn for hardware only costs time and a
- * warning of its own on standard error. Other systems are always asked.
- */
-function mayHaveHardware(): boolean {
-  if (process.platform !== "linux") return true;
-  const list = (folder: string): string[] => {
-    try {
-      return readdirSync(folder);
-    } catch {
-      return [];
-    }
-  };
-  return (
-    list("/dev/dri").some((name) => name.startsWith("render")) ||
-    list("/dev").some((name) => /^(nvidia\d|kfd$|dxg$|mali)/.test(name))
-  );
-}
 
 /**
  * Chooses the device for `--device`; `instead` says what to do where there is none.
@@ -128,17 +25,12 @@ export async function chooseTarget(
   instead: readonly string[] = ["`--device wasm` runs on the CPU"],
 ): Promise<Target> {
   if (device === "interp") return { device, capability: WEBGPU_DEFAULT };
-  if (device === "wasm" || (device === "auto" && !mayHaveHardware()))
-    return { device: "wasm", capability: await wasmCapability() };
-  const { gpu, adapter, reason } = await probeWebGPU();
-  if (gpu !== undefined && adapter !== undefined && (device === "webgpu" || !adapter.capability.software)) {
-    return { device: "webgpu", capability: adapter.capability, gpu };
+  try {
+    return await findDevice(device);
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw new CommandError(EXIT.machine, error.message, [...instead, "`netc doctor` shows what this machine has"]);
   }
-  if (device === "auto") return { device: "wasm", capability: await wasmCapability() };
-  throw new CommandError(EXIT.machine, `this machine has no WebGPU adapter: ${reason ?? "none answered"}`, [
-    ...instead,
-    "`netc doctor` shows what this machine has",
-  ]);
 }
 
 /** The record that `--target` names. */

@@ -2,19 +2,18 @@
  * Evaluating a run: its best parameters on the clips of a side, written into the run folder and shown.
  */
 import { join } from "node:path";
-import { STATE_PREFIX } from "../../compiler/graph/step.ts";
 import type { Metric } from "../../compiler/recipe/recipe.ts";
 import { countAt } from "../metrics/scores.ts";
 import { evaluate } from "../report/evaluation.ts";
 import { scoresTable } from "../report/terminal.ts";
-import { type LoadedCheckpoint, loadCheckpoint, type WhichCheckpoint } from "../train/checkpoint.ts";
+import { loadCheckpoint, type WhichCheckpoint } from "../train/checkpoint.ts";
 import {
   type EvaluationJob,
+  evaluatedName,
   loadValues,
-  openEvaluation,
   openInference,
-  outputKindOf,
-  predictClips,
+  type PredictionOf,
+  predictSide,
 } from "../train/evaluate.ts";
 import { encodePredictions, type Predictions } from "../train/predictions.ts";
 import type { ClipPrediction, PredictionHeader, RunRecord } from "../train/records.ts";
@@ -60,15 +59,10 @@ export async function evaluateSides(
     await loadValues(runner, (path) => checkpoint.read(evaluatedName(checkpoint, path)));
     const done: EvaluatedSide[] = [];
     for (const side of sides) {
-      const clips = job.sides[side];
-      const source = await openEvaluation(job, side, runner.program.inputs, {});
-      try {
-        const loss = job.recipe.stages.at(-1)?.loss ?? [];
-        const predictions = await predictClips(runner, source, clips, outputKindOf(loss));
-        done.push(keep(job, run, side, checkpoint.record.step, predictions));
-      } finally {
-        source.close();
-      }
+      const made = await predictSide(job, runner, side, ofRun(run), checkpoint.record.step);
+      const file = join("predictions", `${side}.jsonl`);
+      writeWhole(join(run.path, file), encodePredictions(made.header, made.predictions));
+      done.push({ ...made, file });
     }
     return done;
   } finally {
@@ -77,38 +71,9 @@ export async function evaluateSides(
   }
 }
 
-/** The tensor that is evaluated for a parameter: its moving average where there is one. */
-export function evaluatedName(checkpoint: LoadedCheckpoint, path: string): string {
-  const average = STATE_PREFIX.average + path;
-  return checkpoint.tensors.has(average) ? average : path;
-}
-
-function keep(
-  { recipe, sides, seed }: EvaluationJob,
-  { path, record }: EvaluatedRun,
-  side: Side,
-  step: number,
-  predictions: readonly ClipPrediction[],
-): EvaluatedSide {
-  const header: PredictionHeader = {
-    format: "netc-predictions",
-    version: 1,
-    run: record.name,
-    model: record.model.name,
-    graphHash: record.model.graphHash,
-    side,
-    step,
-    seed,
-    fold: sides.fold,
-    manifestHash: record.data.manifestHash,
-    note: record.data.note,
-    classes: sides.classes,
-    segments: recipe.data.evaluation.segments,
-    crops: recipe.data.evaluation.crops,
-  };
-  const file = join("predictions", `${side}.jsonl`);
-  writeWhole(join(path, file), encodePredictions(header, predictions));
-  return { header, predictions, file };
+function ofRun({ record }: EvaluatedRun): PredictionOf {
+  const { name, model, data } = record;
+  return { run: name, model: model.name, graphHash: model.graphHash, manifestHash: data.manifestHash, note: data.note };
 }
 
 /** Scores as `--json` has them: each with its formula and interval, the confusion matrix, and the clips that failed. */

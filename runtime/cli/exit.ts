@@ -1,12 +1,13 @@
 /**
  * How a command ends. Four codes, the same for every command: 0 all is well, 1 the model or the data is wrong, 2 the
- * command line is wrong, 3 this machine cannot do it.
+ * command line is wrong, 3 this machine cannot do it. Searches know two more: 4 stopped and to be gone on with, 5 the
+ * study's store or its queue cannot be reached.
  */
 import { faultOf, RunError } from "../train/fault.ts";
 
 export { codeOf as systemCode } from "../train/fault.ts";
 
-export const EXIT = { ok: 0, wrong: 1, usage: 2, machine: 3 } as const;
+export const EXIT = { ok: 0, wrong: 1, usage: 2, machine: 3, stopped: 4, unreachable: 5 } as const;
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** Ends a command with a message for the person who typed it. Caught once, in main.ts. */

@@ -2,9 +2,8 @@
  * Opening a program on the device that a command was given.
  */
 import type { Program } from "../../compiler/program.ts";
+import { openOn } from "../engine/devices.ts";
 import { EngineError, type Runner } from "../engine/runner.ts";
-import { openWasm } from "../engine/wasm/runner.ts";
-import { openWebGPU } from "../engine/webgpu.ts";
 import type { Target } from "./devices.ts";
 import { CommandError, EXIT } from "./exit.ts";
 import { bytes } from "./terminal.ts";
@@ -41,8 +40,7 @@ export function engineFailure(error: EngineError): CommandError {
 /** Opens `program` on `target`. @throws CommandError (exit 3) if it does not fit or the device fails */
 export async function openRunner(program: Program, target: Exclude<Target, { device: "interp" }>): Promise<Runner> {
   try {
-    if (target.device === "webgpu") return await openWebGPU(program, target.gpu);
-    return await openWasm(program);
+    return await openOn(program, target);
   } catch (error) {
     throw error instanceof EngineError ? engineFailure(error) : error;
   }

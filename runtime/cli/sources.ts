@@ -6,16 +6,13 @@
  */
 import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve as resolvePath, sep } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Resolve } from "../../compiler/model.ts";
 import type { Source } from "../../grammar/source.ts";
+import { builtTree, STD_FOLDER } from "../train/std.ts";
 import { CommandError, EXIT, systemError } from "./exit.ts";
 
 /** Source texts larger than this are not models. */
 const MAX_SOURCE_BYTES = 16 * 1024 * 1024;
-
-/** The standard library lies beside the compiler, in the source tree as in the built package. */
-const STD = fileURLToPath(new URL("../../compiler/std/", import.meta.url));
 
 /** What a command works on: the entry text and how its imports are found. */
 export interface Entry {
@@ -80,14 +77,15 @@ export function diskResolve(entry: Source, from: string): Resolve {
     } catch (error) {
       return { error: error instanceof Error ? error.message : String(error) };
     }
-    const source: Source = { path: shown, text };
+    const tree = file.startsWith(STD_FOLDER) ? builtTree(file) : undefined;
+    const source: Source = { path: shown, text, ...(tree === undefined ? {} : { tree }) };
     files.set(source, file);
     read.set(file, source);
     return source;
   };
   return (path, from) => {
     if (path.startsWith("std/"))
-      return /^std\/[a-z]+$/.test(path) ? open(join(STD, `${path.slice(4)}.net`), path) : undefined;
+      return /^std\/[a-z]+$/.test(path) ? open(join(STD_FOLDER, `${path.slice(4)}.net`), path) : undefined;
     if (!path.startsWith("./") && !path.startsWith("../") && !isAbsolute(path)) return undefined;
     const base = files.get(from);
     const target = resolvePath(base === undefined ? folder : dirname(base), path);

@@ -224,6 +224,14 @@ export interface Difference {
   readonly p: number;
 }
 
+/** What a paired bootstrap finds. */
+export interface PairedBootstrap {
+  readonly differences: readonly Difference[];
+  readonly subjects: number;
+  readonly method: string;
+  readonly notes: readonly string[];
+}
+
 /**
  * Differences of metrics between two models on the same clips, by one bootstrap over subjects for both. The p value
  * inverts the percentile interval: twice the smaller share of replicates on one side of zero, each count plus one
@@ -231,22 +239,46 @@ export interface Difference {
  */
 export function pairedBootstrap(
   metrics: readonly Metric[],
-  { a, b }: PairedClips,
+  pairs: PairedClips,
   classes: readonly string[],
   options: BootstrapOptions = {},
-): {
-  readonly differences: readonly Difference[];
-  readonly subjects: number;
-  readonly method: string;
-  readonly notes: readonly string[];
-} {
-  const clusters = clustersOf(a);
-  const first = statisticsOf(metrics, a, classes, clusters);
-  const second = statisticsOf(metrics, b, classes, clusters);
-  const [own, other] = [new Float64Array(metrics.length), new Float64Array(metrics.length)];
+): PairedBootstrap {
+  return seedsBootstrap(metrics, [pairs], classes, options);
+}
+
+/**
+ * The same for two models that were trained with several seeds each: a metric is the mean over the seeds, and the draws
+ * are of subjects. It asks about other people for these trainings, not about other trainings. All seeds list the same clips
+ * in one order.
+ * @throws RangeError without any pair
+ */
+export function seedsBootstrap(
+  metrics: readonly Metric[],
+  seeds: readonly PairedClips[],
+  classes: readonly string[],
+  options: BootstrapOptions = {},
+): PairedBootstrap {
+  const [one] = seeds;
+  if (one === undefined) throw new RangeError("there are no predictions to compare");
+  const clusters = clustersOf(one.a);
+  const models = seeds.flatMap(({ a, b }) => [
+    { sign: -1, statistics: statisticsOf(metrics, a, classes, clusters) },
+    { sign: 1, statistics: statisticsOf(metrics, b, classes, clusters) },
+  ]);
+  const [own, other, single] = [0, 0, 0].map(() => new Float64Array(metrics.length)) as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ];
   const difference: Statistics = (weights, values) => {
-    first(weights, own);
-    second(weights, other);
+    own.fill(0);
+    other.fill(0);
+    for (const { sign, statistics } of models) {
+      statistics(weights, single);
+      const sum = sign < 0 ? own : other;
+      for (let index = 0; index < sum.length; index++)
+        sum[index] = (sum[index] ?? 0) + (single[index] ?? 0) / seeds.length;
+    }
     for (let index = 0; index < values.length; index++) values[index] = (other[index] ?? 0) - (own[index] ?? 0);
   };
   const replicates = resample(difference, metrics.length, clusters, options);
@@ -268,7 +300,7 @@ export function pairedBootstrap(
     }),
     subjects: clusters.count,
     method: `paired bootstrap, ${grouped(count)} draws of the subjects, the same for both, seed ${seed}`,
-    notes: clusterNotes(clusters, a.length),
+    notes: clusterNotes(clusters, one.a.length),
   };
 }
 

@@ -13,10 +13,16 @@ export interface Curve {
   /** A variable of the palette: `a`. */
   readonly colour: string;
   readonly points: readonly Point[];
-  /** `faint`: a thin line behind the others, without a name. */
-  readonly look?: "line" | "dashed" | "faint";
+  /** `faint`: a thin line behind the others, without a name; `dots`: points without a line or a name. */
+  readonly look?: "line" | "dashed" | "faint" | "dots";
   /** Points that are ringed. */
   readonly marks?: readonly Point[];
+}
+
+/** What lies between two curves: an interval at every x. */
+export interface Area {
+  readonly colour: string;
+  readonly points: readonly (readonly [x: number, low: number, high: number])[];
 }
 
 export interface Chart {
@@ -26,6 +32,7 @@ export interface Chart {
   readonly xLabel: string;
   readonly xMax: number;
   readonly curves: readonly Curve[];
+  readonly areas?: readonly Area[];
   readonly scale: "linear" | "log";
   /** Where the y axis must reach. */
   readonly include?: readonly number[];
@@ -120,13 +127,17 @@ export function spread(wanted: readonly number[], gap: number, top: number, bott
 
 /** Draws a chart. */
 export function lineChart(chart: Chart): Figure {
-  const { curves, levels = [], rules = [], include = [] } = chart;
+  const { curves, areas = [], levels = [], rules = [], include = [] } = chart;
   const usable = (value: number): boolean => Number.isFinite(value) && (chart.scale === "linear" || value > 0);
   const values = [...curves.flatMap((curve) => curve.points.map(([, y]) => y)), ...levels.map(({ at }) => at)]
-    .concat(include)
+    .concat(
+      include,
+      areas.flatMap(({ points }) => points.flatMap(([, low, high]) => [low, high])),
+    )
     .filter(usable);
   const axis = values.length === 0 ? linearAxis([0, 1]) : chart.scale === "log" ? logAxis(values) : linearAxis(values);
-  const named = curves.filter((curve) => curve.look !== "faint" && curve.points.some(([, y]) => usable(y)));
+  const unnamed = new Set<Curve["look"]>(["faint", "dots"]);
+  const named = curves.filter((curve) => !unnamed.has(curve.look) && curve.points.some(([, y]) => usable(y)));
   const left = 12 + Math.max(...axis.ticks.map((tick) => textWidth(chart.show(tick))), 20);
   const names = [...named.map((curve) => curve.label), ...levels.map((level) => level.label)];
   const right = WIDTH - 16 - Math.max(0, ...names.map((name) => textWidth(name)));
@@ -154,8 +165,25 @@ export function lineChart(chart: Chart): Figure {
         "stroke-dasharray": "4 4",
       }),
     );
+  for (const { colour, points } of areas) {
+    const inside = points.filter(([, low, high]) => usable(low) && usable(high));
+    const edge = [
+      ...inside.map(([px, low]) => [px, low] as const),
+      ...inside.map(([px, , high]) => [px, high] as const).reverse(),
+    ];
+    const path = edge.map(([px, py], index) => `${index === 0 ? "M" : "L"}${round(x(px))} ${round(y(py))}`).join("");
+    if (inside.length > 1) parts.push(tag("path", { d: `${path}Z`, fill: `var(--${colour})`, "fill-opacity": 0.16 }));
+  }
   for (const curve of [...curves].sort((a, b) => Number(b.look === "faint") - Number(a.look === "faint"))) {
     const faint = curve.look === "faint";
+    if (curve.look === "dots") {
+      for (const [px, py] of curve.points)
+        if (Number.isFinite(y(py)))
+          parts.push(
+            tag("circle", { cx: x(px), cy: y(py), r: 2.5, fill: `var(--${curve.colour})`, "fill-opacity": 0.55 }),
+          );
+      continue;
+    }
     parts.push(
       tag("path", {
         d: pathOf(curve.points, x, y),

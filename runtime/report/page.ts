@@ -9,12 +9,25 @@ import { type BootstrapOptions, WILSON_CAVEAT } from "../metrics/intervals.ts";
 import { METRIC_RULES } from "../metrics/scores.ts";
 import type { Predictions } from "../train/predictions.ts";
 import { ATTENTION_STYLE, attentionSection, attentionTitle } from "./attention/section.ts";
+import {
+  bar,
+  type Column,
+  documentOf,
+  el,
+  figureGrid,
+  pairs,
+  paragraph,
+  remarks,
+  right,
+  syntheticBox,
+  tableOf,
+  tile,
+} from "./elements.ts";
 import { type Evaluation, evaluate, type Score, showInterval, showScore } from "./evaluation.ts";
 import { allFigures } from "./figures.ts";
 import { type History, historyOf } from "./history.ts";
 import type { Run } from "./read.ts";
-import { STYLE } from "./style.ts";
-import { escapeText, type Figure, inlineFigure, standaloneFigure, tag } from "./svg.ts";
+import { escapeText, type Figure, standaloneFigure, tag } from "./svg.ts";
 import { bytes, count, duration, grouped, magnitude, percent } from "./text.ts";
 import { recipeWords } from "./words.ts";
 
@@ -52,74 +65,8 @@ export function figuresOf({ run, figures }: Report): ReadonlyMap<string, string>
   return new Map(figures.map((figure) => [figure.name, standaloneFigure(figure, mark)]));
 }
 
-// ------------------------------------------------------------------------------------------------------------- elements
-
-const el = (name: string, className: string, ...children: readonly string[]): string =>
-  tag(name, className === "" ? {} : { class: className }, ...children, "");
-
-/** A number and its unit stay on one line. */
-const unbroken = (words: string): string => words.replaceAll(/(\d) (?=%|GiB|MiB)/g, "$1\u00a0");
-
-/** A paragraph of plain text. */
-const paragraph = (words: string, className = ""): string => el("p", className, escapeText(unbroken(words)));
-
-interface Column {
-  readonly title: string;
-  readonly className?: string;
-}
-
-/** A table; cells are markup. The last `sums` rows are sums. */
-function tableOf(columns: readonly Column[], rows: readonly (readonly string[])[], className = "", sums = 0): string {
-  const line = (cells: readonly string[], cell: "th" | "td", rowClass: string): string =>
-    el("tr", rowClass, ...cells.map((content, index) => el(cell, columns[index]?.className ?? "", content)));
-  const head = columns.some((column) => column.title !== "")
-    ? tag(
-        "thead",
-        {},
-        line(
-          columns.map((column) => escapeText(column.title)),
-          "th",
-          "",
-        ),
-      )
-    : "";
-  const body = rows.map((row, index) => line(row, "td", index >= rows.length - sums ? "sum" : ""));
-  return el("div", "wide", el("table", className, head, tag("tbody", {}, ...body)));
-}
-
-const right = (title: string): Column => ({ title, className: "r" });
-
-/** A share as the length of a bar. */
-function bar(share: number): string {
-  return tag("span", { class: "bar", style: `width:${Math.round(90 * share)}px` }, "");
-}
-
-/** Sentences below a table, a line each. */
-function remarks(sentences: readonly string[]): string {
-  return el("ul", "quiet", ...sentences.map((sentence) => tag("li", {}, escapeText(unbroken(sentence)))));
-}
-
-/** Names and words, without lines. */
-function pairs(rows: readonly (readonly [string, string])[]): string {
-  return tableOf(
-    [{ title: "" }, { title: "" }],
-    rows.map(([name, words]) => [escapeText(name), words]),
-    "words",
-  );
-}
-
-function section(id: string, title: string, ...content: readonly string[]): string {
-  return tag("section", { id }, el("h2", "", escapeText(title)), ...content);
-}
-
 function figuresNamed({ figures }: Report, names: readonly string[]): string {
-  const chosen = names.flatMap((name) => figures.filter((figure) => figure.name === name));
-  if (chosen.length === 0) return "";
-  const drawn = chosen.map((figure) =>
-    el("figure", "", el("div", "wide", inlineFigure(figure)), el("figcaption", "", escapeText(figure.caption))),
-  );
-  // A figure of two panels takes the whole width.
-  return el("div", chosen.some((figure) => figure.width > 600) ? "figures single" : "figures", ...drawn);
+  return figureGrid(names.flatMap((name) => figures.filter((figure) => figure.name === name)));
 }
 
 // ------------------------------------------------------------------------------------------------------------- sections
@@ -134,13 +81,7 @@ function synthetic(run: Run): string {
     .trimStart()
     .slice("SYNTHETIC".length)
     .replace(/^\s*:\s*/, "");
-  return el(
-    "div",
-    "synthetic",
-    tag("strong", {}, "SYNTHETIC"),
-    ` ${escapeText(rest)}<br>`,
-    escapeText("The clips were drawn by a program. What is measured here says nothing about people."),
-  );
+  return syntheticBox(rest, "The clips were drawn by a program. What is measured here says nothing about people.");
 }
 
 /** What was done, in a few sentences. */
@@ -173,11 +114,6 @@ function whose({ predictions, evaluation }: EvaluatedSide): string {
 }
 
 const SIDE_TITLES = { test: "Test", validation: "Validation" } as const;
-
-function tile(name: string, value: string, aside: string): string {
-  const line = (className: string, content: string): string => el("div", className, escapeText(unbroken(content)));
-  return el("div", "tile", line("name", name), line("value", value), line("aside", aside));
-}
 
 function tiles({ run, history, sides }: Report): string {
   const { model } = run.record;
@@ -462,9 +398,6 @@ function environmentSection({ run }: Report): string {
   ]);
 }
 
-const DISCLAIMER =
-  "netc is research software and not a medical device. Nothing on this page may guide the care of a person.";
-
 /** The page. */
 export function renderReport(report: Report): string {
   const { record, attention } = report.run;
@@ -491,29 +424,14 @@ export function renderReport(report: Report): string {
     { id: "model", title: "Model", short: "Model", content: modelSection(report) },
     { id: "time", title: "Time and memory", short: "Time", content: timeSection(report) },
     { id: "environment", title: "Environment", short: "Environment", content: environmentSection(report) },
-  ].filter(({ content }) => content !== "");
-  const links = sections.map(({ id, short }) => tag("a", { href: `#${id}` }, escapeText(short)));
+  ];
   const mark = isSynthetic(report.run) ? "SYNTHETIC · " : "";
-  return [
-    "<!DOCTYPE html>\n",
-    '<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-    tag("title", {}, escapeText(`${mark}${record.name} · netc`)),
-    `\n<style>${STYLE}${attention === undefined ? "" : ATTENTION_STYLE}</style>\n</head>\n<body>\n`,
-    tag(
-      "header",
-      {},
-      el("p", "kind", "Training run"),
-      tag("h1", {}, escapeText(record.name)),
-      synthetic(report.run),
-      lead(report),
-      tiles(report),
-      tag("nav", { "aria-label": "Sections" }, links.join(" ")),
-    ),
-    "\n<main>\n",
-    sections.map(({ id, title, content }) => section(id, title, content)).join("\n"),
-    "\n</main>\n",
-    tag("footer", {}, escapeText(DISCLAIMER)),
-    "\n</body>\n</html>\n",
-  ].join("");
+  return documentOf({
+    title: `${mark}${record.name} · netc`,
+    kind: "Training run",
+    heading: record.name,
+    head: [synthetic(report.run), lead(report), tiles(report)].join(""),
+    ...(attention === undefined ? {} : { style: ATTENTION_STYLE }),
+    sections,
+  });
 }

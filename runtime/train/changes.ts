@@ -31,7 +31,7 @@ export function whatChanged(saved: Comparable, current: Comparable): string[] {
         : `the model was \`${saved.model}\` (graph ${short(saved.graphHash)}) and is \`${current.model}\` (graph ${short(current.graphHash)})`,
     );
   }
-  const settings = compareSettings(saved.recipe, current.recipe);
+  const settings = compareRecords("the recipe's", saved.recipe, current.recipe);
   changes.push(...settings);
   if (settings.length === 0 && saved.recipeHash !== current.recipeHash)
     changes.push(`the recipe's hash was ${short(saved.recipeHash)} and is ${short(current.recipeHash)}`);
@@ -115,7 +115,8 @@ interface Difference {
   readonly after: string;
 }
 
-function compareSettings(before: unknown, after: unknown): string[] {
+/** A sentence for each setting that differs between two records; `whose` stands before its name. */
+export function compareRecords(whose: string, before: unknown, after: unknown): string[] {
   const groups = new Map<string, { readonly first: Difference; readonly items: string[] }>();
   for (const difference of differences("", undefined, before, after)) {
     const key = JSON.stringify([difference.path, difference.before, difference.after]);
@@ -125,7 +126,7 @@ function compareSettings(before: unknown, after: unknown): string[] {
   }
   return [...groups.values()].map(({ first: { path, before, after }, items }) => {
     const where = items.length > 0 ? ` for ${names(items, "parameter")}` : "";
-    return `the recipe's ${path} was ${before} and is ${after}${where}`;
+    return `${whose} ${path} was ${before} and is ${after}${where}`;
   });
 }
 

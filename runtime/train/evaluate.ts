@@ -5,6 +5,7 @@
  * clip the mean of its views' class probabilities. A clip that cannot be read comes out without any and counts as wrong.
  */
 import { compile } from "../../compiler/compile.ts";
+import { STATE_PREFIX } from "../../compiler/graph/step.ts";
 import type { ProgramInput } from "../../compiler/program.ts";
 import type { LossTerm } from "../../compiler/recipe/recipe.ts";
 import { type EvaluationSource, evaluationBatches, type LoaderError } from "../data/loader/batches.ts";
@@ -12,12 +13,14 @@ import type { DataPool } from "../data/loader/pool.ts";
 import type { ClipRecord } from "../data/manifest.ts";
 import type { Sides } from "../data/sides.ts";
 import type { Runner } from "../engine/runner.ts";
+import type { LoadedCheckpoint } from "./checkpoint.ts";
 import { RunError } from "./fault.ts";
-import type { ClipPrediction } from "./records.ts";
+import type { ClipPrediction, PredictionHeader } from "./records.ts";
 import { SourceError, type TrainerOptions, type Values } from "./trainer.ts";
 
 /** What evaluation needs of an experiment. */
-export interface EvaluationJob extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed"> {
+export interface EvaluationJob
+  extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed" | "compiler"> {
   readonly sides: Sides;
   /** The set's folder. */
   readonly folder: string;
@@ -80,8 +83,9 @@ export async function predictClips(
 }
 
 /** The inference program of a job's model, opened. */
-export async function openInference({ model, recipe, target, open, seed }: EvaluationJob): Promise<Runner> {
-  const compiled = compile(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
+export async function openInference(job: EvaluationJob): Promise<Runner> {
+  const { model, recipe, target, open, seed, compiler } = job;
+  const compiled = (compiler?.compile ?? compile)(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
   if ("diagnostics" in compiled) throw new SourceError(compiled.diagnostics);
   return open(compiled.ok);
 }
@@ -115,6 +119,61 @@ export async function openEvaluation(
       onFailure: ({ problem }) => told.note?.(`counts as wrong: \`${problem.path}\`: ${problem.message}`),
     }),
   );
+}
+
+/** Whose predictions they are. */
+export interface PredictionOf {
+  /** Name of the run. */
+  readonly run: string;
+  readonly model: string;
+  readonly graphHash: string;
+  readonly manifestHash: string;
+  /** The manifest's own words. */
+  readonly note: string;
+}
+
+/**
+ * Predicts the clips of a side with an opened inference program that has its parameters.
+ * @param step of the checkpoint that they are from
+ */
+export async function predictSide(
+  job: EvaluationJob,
+  runner: Runner,
+  side: "validation" | "test",
+  { run, model, graphHash, manifestHash, note }: PredictionOf,
+  step: number,
+): Promise<{ readonly header: PredictionHeader; readonly predictions: readonly ClipPrediction[] }> {
+  const { recipe, sides, seed } = job;
+  const source = await openEvaluation(job, side, runner.program.inputs, {});
+  try {
+    const kind = outputKindOf(recipe.stages.at(-1)?.loss ?? []);
+    const predictions = await predictClips(runner, source, sides[side], kind);
+    const header: PredictionHeader = {
+      format: "netc-predictions",
+      version: 1,
+      run,
+      model,
+      graphHash,
+      side,
+      step,
+      seed,
+      fold: sides.fold,
+      manifestHash,
+      note,
+      classes: sides.classes,
+      segments: recipe.data.evaluation.segments,
+      crops: recipe.data.evaluation.crops,
+    };
+    return { header, predictions };
+  } finally {
+    source.close();
+  }
+}
+
+/** The tensor that is evaluated for a parameter: its moving average where there is one. */
+export function evaluatedName({ tensors }: Pick<LoadedCheckpoint, "tensors">, path: string): string {
+  const average = STATE_PREFIX.average + path;
+  return tensors.has(average) ? average : path;
 }
 
 /** A result of the loader, or its refusal as an error of the run. */

@@ -67,8 +67,8 @@ export function sparkline(values: readonly number[], cells: number): string {
   return means.map((mean) => BLOCKS[high > low ? Math.round((7 * (mean - low)) / (high - low)) : 0] ?? "").join("");
 }
 
-/** `━━━━╌╌╌╌` */
-function bar(share: number, cells: number): string {
+/** How much of a whole is done: `━━━━╌╌╌╌`. */
+export function bar(share: number, cells: number): string {
   const full = Math.floor(Math.min(1, Math.max(0, share)) * cells);
   return "━".repeat(full) + "╌".repeat(cells - full);
 }

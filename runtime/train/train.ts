@@ -60,6 +60,8 @@ export interface TrainingJob extends EvaluationJob {
   readonly interruption: Interruption;
   /** Updates between two checkpoints within an epoch; undefined: by time alone. */
   readonly saveEvery: number | undefined;
+  /** Told of each checkpoint, as soon as it is on the disk. */
+  readonly onSaved?: (saved: Saved) => void;
   /** Told of each clip that has been decoded, of those of one side. */
   readonly onPrepared?: (side: SideName, done: number, total: number) => void;
 }
@@ -235,7 +237,7 @@ class Training {
   }
 
   async #openStage(checkpoint: LoadedCheckpoint | undefined): Promise<Trainer> {
-    const { model, recipe, target, open, seed } = this.#job;
+    const { model, recipe, target, open, seed, compiler } = this.#job;
     const at = this.#at;
     // At the beginning of a stage there is no state but the parameters.
     const going = checkpoint !== undefined && (at.epoch > 0 || at.batch > 0) ? checkpoint : undefined;
@@ -244,7 +246,7 @@ class Training {
     const updates = Object.entries(going?.record.counters ?? {}).flatMap(([name, value]) =>
       name.startsWith("updates") ? [value] : [],
     );
-    const options = { model, recipe, stage: at.stage, target, open, values, seed, byClass: this.#byClass };
+    const options = { model, recipe, stage: at.stage, target, open, values, seed, byClass: this.#byClass, compiler };
     const trainer = await Trainer.open(options, { updates, lossScale: lossScaleOf(going?.record.counters ?? {}) });
     this.#trainer = trainer;
     if (going === undefined) {
@@ -506,6 +508,7 @@ class Training {
     this.#savedAt = performance.now();
     this.#savedStep = at.step;
     for (const warning of saved.warnings) this.#note(warning);
+    this.#job.onSaved?.(saved);
     return saved;
   }
 

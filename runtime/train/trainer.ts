@@ -5,7 +5,7 @@
  * batch or several, and `read`, which gives any parameter or state as it is now. Owns device memory until `dispose`.
  */
 import type { Capability } from "../../compiler/capability.ts";
-import { compileStep } from "../../compiler/compile.ts";
+import { type compile, compileStep } from "../../compiler/compile.ts";
 import { type RateGroup, STATE_PREFIX, STEP_INPUTS, STEP_REPORT } from "../../compiler/graph/step.ts";
 import { COUNTERS } from "../../compiler/graph/training.ts";
 import type { Model } from "../../compiler/model.ts";
@@ -23,6 +23,12 @@ export type Values = (path: string) => Promise<Float32Array | undefined> | Float
 /** Opens a program on the device of the run. */
 export type OpenProgram = (program: Program) => Promise<Runner>;
 
+/** What compiles programs: the compiler, or whoever keeps what it made. */
+export interface Compiler {
+  readonly compileStep: typeof compileStep;
+  readonly compile: typeof compile;
+}
+
 export interface TrainerOptions {
   readonly model: Model;
   readonly recipe: Recipe;
@@ -34,6 +40,8 @@ export interface TrainerOptions {
   readonly seed: number;
   /** Training clips by class. */
   readonly byClass: readonly number[];
+  /** By default the compiler itself. */
+  readonly compiler?: Compiler | undefined;
 }
 
 /** A model that compiles and cannot be trained; what to tell its author. */
@@ -126,7 +134,7 @@ export class Trainer {
     const stage = recipe.stages[options.stage];
     if (stage === undefined) throw new Error(`internal: the recipe has no stage ${options.stage}`);
     const sizes = new Map([["N", recipe.data.batch]]);
-    const compiled = compileStep(model, stage, { target, sizes, seed, precision });
+    const compiled = (options.compiler?.compileStep ?? compileStep)(model, stage, { target, sizes, seed, precision });
     if ("diagnostics" in compiled) {
       throw new SourceError(compiled.diagnostics);
     }

@@ -9,13 +9,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 import { type Capability, WASM_DEFAULT } from "../../compiler/capability.ts";
-import { type Experiment, openExperiment, recordOf, withoutFolder } from "../../runtime/cli/experiment.ts";
+import { openExperiment } from "../../runtime/cli/experiment.ts";
 import { diskResolve } from "../../runtime/cli/sources.ts";
 import { type DataPool, openPool } from "../../runtime/data/loader/pool.ts";
 import { initialise } from "../../runtime/engine/init.ts";
 import { openWasm } from "../../runtime/engine/wasm/runner.ts";
 import { checkpointName, listCheckpoints, loadCheckpoint } from "../../runtime/train/checkpoint.ts";
 import type { EvaluationJob } from "../../runtime/train/evaluate.ts";
+import { type Experiment, recordOf, withoutFolder } from "../../runtime/train/experiment.ts";
 import type { MetricLine } from "../../runtime/train/records.ts";
 import { createRun, openRun, readMetrics } from "../../runtime/train/run-folder.ts";
 import { openEventFile } from "../../runtime/train/tensorboard.ts";
@@ -184,16 +185,7 @@ export async function trainIn(
     ? await openRun(folder)
     : await createRun({
         folder,
-        record: recordOf(
-          experiment,
-          {
-            ...request,
-            entry: { source: { path: "", text: "" }, resolve: () => undefined },
-            folder: setting.set,
-            seed,
-          },
-          { netc: "test", device: "wasm", command: [] },
-        ),
+        record: recordOf(experiment, request, { netc: "test", device: "wasm", command: [] }),
         sources: experiment.sources,
         manifest: experiment.manifestText,
       });

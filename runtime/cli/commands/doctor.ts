@@ -3,7 +3,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { availableParallelism, totalmem } from "node:os";
-import { type AdapterReport, probeWebGPU } from "../devices.ts";
+import { type AdapterReport, probeWebGPU } from "../../engine/devices.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
 import { bytes, grouped, paint, print, table } from "../terminal.ts";

@@ -5,10 +5,12 @@
 import { join } from "node:path";
 import type { Model } from "../../../compiler/model.ts";
 import { ClipError, openPool } from "../../data/loader/pool.ts";
+import { deviceName } from "../../engine/devices.ts";
 import { EngineError } from "../../engine/runner.ts";
 import { REPLICATES } from "../../metrics/intervals.ts";
 import { compareLayouts, deviceChange, refuseChanges, whatChanged } from "../../train/changes.ts";
 import { type LoadedCheckpoint, listCheckpoints, loadCheckpoint, type RunFacts } from "../../train/checkpoint.ts";
+import { type Experiment, recordOf, withoutFolder } from "../../train/experiment.ts";
 import { RunError } from "../../train/fault.ts";
 import { onInterrupt, parseDuration } from "../../train/interruption.ts";
 import { openProgress, type Progress } from "../../train/progress.ts";
@@ -22,7 +24,7 @@ import { tryAttendRun } from "../attention.ts";
 import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
 import { evaluateRun, scoresValue, showScores } from "../evaluation.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
-import { type Experiment, type ExperimentRequest, openExperiment, recordOf, withoutFolder } from "../experiment.ts";
+import { type ExperimentRequest, openExperiment } from "../experiment.ts";
 import { printJson } from "../json.ts";
 import { report } from "../model.ts";
 import { engineFailure, openRunner } from "../open.ts";
@@ -74,11 +76,6 @@ function requestOf(file: string | undefined, options: TrainOptions, record: RunR
     seed: options.seed ?? record?.seed,
     moved: options.data === undefined && record !== undefined,
   };
-}
-
-/** How a device names itself in records. */
-function deviceName(target: Target): string {
-  return target.device === "wasm" ? `wasm, ${target.capability.threads} threads` : target.capability.name;
 }
 
 function factsOf(experiment: Experiment, target: Target): RunFacts {

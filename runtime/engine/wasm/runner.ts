@@ -16,11 +16,16 @@ import type { FromThread, ThreadStep } from "./worker.ts";
 
 const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
+export interface WasmOptions {
+  /** Gives the module of a kernel's code: for whoever keeps modules. By default every one is compiled. */
+  readonly moduleOf?: (code: Uint8Array) => Promise<WebAssembly.Module>;
+}
+
 /**
  * Opens `program` on this machine's processors.
  * @throws EngineError `limit` (memory), `no-device` (no threads, no shared memory, no SIMD), `usage` (another target)
  */
-export async function openWasm(program: Program): Promise<Runner> {
+export async function openWasm(program: Program, options: WasmOptions = {}): Promise<Runner> {
   const { target } = program;
   if (target.kind !== "wasm") {
     throw new EngineError({ kind: "usage", what: `this program was compiled for ${target.kind}, not for WASM` });
@@ -33,7 +38,7 @@ export async function openWasm(program: Program): Promise<Runner> {
   if (spawn === undefined || typeof SharedArrayBuffer !== "function") {
     throw new EngineError({ kind: "no-device", what: "no threads with shared memory on this machine" });
   }
-  const modules = await compileKernels(program);
+  const modules = await compileKernels(program, options);
   const runner = new WasmRunner(program, plan, allocate(plan), target.threads);
   try {
     await runner.open(modules, (listener) => spawn(listener));
@@ -57,13 +62,24 @@ function allocate({ pages }: MemoryPlan): WebAssembly.Memory {
   }
 }
 
-function compileKernels(program: Program): Promise<readonly WebAssembly.Module[]> {
+/**
+ * Modules by the bytes that they were compiled from, while somebody has those: a program that is opened again, as for
+ * every evaluation of a training, compiles nothing.
+ */
+const compiledModules = new WeakMap<Uint8Array, Promise<WebAssembly.Module>>();
+
+function compileKernels(
+  program: Program,
+  { moduleOf = (code) => WebAssembly.compile(code) }: WasmOptions,
+): Promise<readonly WebAssembly.Module[]> {
   return withKernelFlags(() =>
     Promise.all(
       program.kernels.map(async ({ name, code }) => {
         if (typeof code === "string") throw new EngineError({ kind: "usage", what: `kernel ${name} holds no WASM` });
+        const compiled = compiledModules.get(code) ?? moduleOf(code);
+        compiledModules.set(code, compiled);
         try {
-          return await WebAssembly.compile(code);
+          return await compiled;
         } catch (error) {
           const why = error instanceof Error ? error.message : String(error);
           throw new EngineError({ kind: "no-device", what: `kernel ${name} does not compile on this machine: ${why}` });
@@ -177,6 +193,16 @@ class WasmRunner implements Runner {
       });
       if (!look(step.layers, written)) return;
     }
+  }
+
+  repeat(index: number, times: number): Promise<void> {
+    const [step, prepared] = [this.program.run[index], this.#runSteps[index]];
+    if (step === undefined || prepared === undefined)
+      return Promise.reject(new EngineError({ kind: "usage", what: `the program has no step ${index}` }));
+    return this.#runAll(
+      Array.from({ length: times }, () => step),
+      Array.from({ length: times }, () => prepared),
+    );
   }
 
   dispose(): void {

@@ -1,6 +1,6 @@
 /** The standard normal distribution, to double precision. */
 
-export function normalDensity(z: number): number {
+function normalDensity(z: number): number {
   return Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI);
 }
 
