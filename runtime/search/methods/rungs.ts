@@ -59,6 +59,7 @@ export function trustText(trust: readonly RungTrust[]): string {
 /**
  * The trial to carry on: of those at a usable rung, from the highest, one that is among the best 1/η of all that have
  * been there (asynchronous successive halving: Li et al. 2020), so that nobody waits for a rung to fill.
+ * @param trials of the search alone: against random ones nearly all that a model proposes would be carried on
  * @param merit how good a trial at a rung is; larger is better
  */
 export function promotion(
@@ -75,7 +76,7 @@ export function promotion(
       .map((trial, index) => ({ trial, index, merit: merit(trial, rung) }))
       .sort((a, b) => b.merit - a.merit || a.index - b.index)
       .slice(0, Math.floor(entrants.length / eta));
-    const next = best.find(({ trial }) => trial.state === "paused" && trial.goal === rung && trial.phase === "search");
+    const next = best.find(({ trial }) => trial.state === "paused" && trial.goal === rung);
     if (next !== undefined) return next.trial;
   }
   return undefined;
