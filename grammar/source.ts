@@ -4,12 +4,15 @@
  * Everything netc says to a person points at a place in a text. A place is a `Span`: a source and a half-open range of
  * UTF-16 offsets. Lines and columns are computed only when something is printed, from a table built once per source.
  */
+import type { File } from "./ast.ts";
 
 /** One text that was read: a file, standard input, or a module of the standard library. */
 export interface Source {
   /** The name shown to people and used to resolve relative imports: `examples/vgg16.net`, `<stdin>`, `std/vision`. */
   readonly path: string;
   readonly text: string;
+  /** The syntax tree of `text`, where it was read before and nothing was wrong with it. */
+  readonly tree?: File;
 }
 
 /** A half-open range `[start, end)` of UTF-16 offsets in `source.text`. */

@@ -61,6 +61,8 @@ export interface Graft {
   readonly label: string;
   /** Full path of the unit. */
   readonly path: string;
+  /** The values it was given. */
+  readonly takes: readonly Draft[];
   readonly first: number;
   readonly end: number;
 }

@@ -10,7 +10,7 @@ import { showType } from "../graph/shapes.ts";
 import { showShape } from "../size.ts";
 import { inputCount } from "./calls.ts";
 import { applyLayer, asLayer, evaluate } from "./core.ts";
-import { type Draft, type Place, sameType } from "./draft.ts";
+import { type Draft, type Graft, type Place, sameType } from "./draft.ts";
 import { fail, failAt, isLibrary, silent, spanOf, textOf } from "./failure.ts";
 import { addTap, blockOf, titleOf } from "./layers.ts";
 import { placesAt, type Target } from "./places.ts";
@@ -117,8 +117,16 @@ function put(
       changedShape(clause, unit, olds, news, target, context);
   }
   const written = target.at.source.text.slice(target.at.start, target.at.end);
-  build.grafts.push({ at: target.at, label: written, path: join(scope, name), first, end: build.drafts.length });
-  replace(context, places, olds, news, before, start, first, streams);
+  const earlier = build.grafts.filter(({ takes }) => takes.some((value) => olds.includes(value)));
+  build.grafts.push({
+    at: target.at,
+    label: written,
+    path: join(scope, name),
+    takes: olds,
+    first,
+    end: build.drafts.length,
+  });
+  replace(context, places, olds, news, before, start, first, streams, earlier);
 }
 
 /** The one value that a graft at `place` takes. */
@@ -130,7 +138,7 @@ function valueAt(place: Place, before: boolean, target: Target, context: Context
   return failAt(context, "E0502", `one value is needed at \`${target.label}\`, but ${why}`, target.at);
 }
 
-/** Uses of the old values become uses of the new ones: everywhere, or inside the region for `before`. */
+/** Uses of the old values become uses of the new ones: everywhere after `earlier` grafts, or inside the region for `before`. */
 function replace(
   context: Context,
   places: readonly Place[],
@@ -140,6 +148,7 @@ function replace(
   start: number,
   unitStart: number,
   streams: readonly Stream[],
+  earlier: readonly Graft[],
 ): void {
   const { drafts, places: all } = context.build;
   const swap = (from: readonly Draft[]): readonly Draft[] => from.map((value) => news[olds.indexOf(value)] ?? value);
@@ -154,8 +163,11 @@ function replace(
     }
     return;
   }
-  for (const draft of drafts.slice(start, unitStart)) {
-    if (draft.inputs.some((input) => olds.includes(input))) draft.inputs = swap(draft.inputs);
+  for (const [i, draft] of drafts.slice(start, unitStart).entries()) {
+    if (!draft.inputs.some((input) => olds.includes(input))) continue;
+    // A unit that came before and left the value as it is, as one of two directions does, saw it without this one.
+    if (earlier.some(({ first, end }) => first <= start + i && start + i < end)) continue;
+    draft.inputs = swap(draft.inputs);
   }
   for (const place of all) {
     if (place.current.some((value) => olds.includes(value))) place.current = swap(place.current);

@@ -66,6 +66,7 @@ const parses = new WeakMap<Source, ReturnType<typeof parse>>();
 
 /** A source never changes, and the library is asked for again and again. */
 function parseOnce(source: Source): ReturnType<typeof parse> {
+  if (source.tree !== undefined) return { file: source.tree, diagnostics: [] };
   const parsed = parses.get(source) ?? parse(source);
   parses.set(source, parsed);
   return parsed;

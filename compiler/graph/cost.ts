@@ -87,34 +87,3 @@ function nodeCost(node: GraphNode): Amounts {
     activationBytes: FREE.has(node.op) ? 0 : mul(product(node.shape), BYTES[node.dtype]),
   };
 }
-
-/**
- * Bytes of the activations that a forward pass of a graph with known sizes holds at once, before any fusion: nodes in
- * the order of the graph, each kept until its last use. Undefined where sizes are open.
- */
-export function activationPeak(graph: Graph): number | undefined {
-  const owner = new Map<GraphNode, GraphNode>();
-  const last = new Map<GraphNode, number>();
-  for (const node of graph.nodes) {
-    const [of] = node.inputs;
-    const view = FREE.has(node.op) && of !== undefined;
-    owner.set(node, view ? (owner.get(of) ?? of) : node);
-    for (const input of node.inputs) last.set(owner.get(input) ?? input, node.id);
-  }
-  for (const { node } of graph.outputs) last.set(owner.get(node) ?? node, graph.nodes.length);
-  const ending = new Map<number, number>();
-  let [held, most] = [0, 0];
-  for (const node of graph.nodes) {
-    if (node.op !== "param" && node.op !== "constant" && owner.get(node) === node) {
-      const count = product(node.shape);
-      if (typeof count !== "number") return undefined;
-      const bytes = count * BYTES[node.dtype];
-      const end = last.get(node) ?? node.id;
-      ending.set(end, (ending.get(end) ?? 0) + bytes);
-      held += bytes;
-      most = Math.max(most, held);
-    }
-    held -= ending.get(node.id) ?? 0;
-  }
-  return most;
-}

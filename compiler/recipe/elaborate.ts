@@ -177,7 +177,12 @@ function subjectFor(
 // ----------------------------------------------------------------------------------------------------------- the recipe
 
 /** The recipe of a name, written or imported. */
-export function namedRecipe(name: string, module: Module, program: Program): Declared | undefined {
+export function namedRecipe(
+  name: string,
+  module: Module,
+  program: Program,
+  at: Span = { source: module.source, start: 0, end: 0 },
+): Declared | undefined {
   const visible = recipesIn(module);
   const found = visible.get(name);
   if (found !== undefined) return found;
@@ -185,15 +190,10 @@ export function namedRecipe(name: string, module: Module, program: Program): Dec
   const near = suggest(name, names);
   report(
     program.reports,
-    diagnostic(
-      "E0709",
-      `this file has no recipe \`${name}\``,
-      { source: module.source, start: 0, end: 0 },
-      {
-        helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
-        notes: [names.length === 0 ? "it has none" : `its recipes are ${names.join(", ")}`],
-      },
-    ),
+    diagnostic("E0709", `this file has no recipe \`${name}\``, at, {
+      helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
+      notes: [names.length === 0 ? "it has none" : `its recipes are ${names.join(", ")}`],
+    }),
   );
   return undefined;
 }
@@ -241,6 +241,15 @@ function chooseRecipe(found: Elaborated, name: string | undefined): Declared | u
     ),
   );
   return undefined;
+}
+
+/** The last recipe that a network with these blocks can be trained by without being named; undefined: none says so. */
+export function lastRecipeFor(blocks: ReadonlySet<string>, module: Module, program: Program): Declared | undefined {
+  return [...recipesIn(module).values()].findLast((declared) => {
+    const wanted = forOf(declared, program);
+    if (wanted === undefined || typeof wanted === "string") return wanted === "any";
+    return wanted.declaration.keyword !== "model" && blocks.has(wanted.declaration.name.name);
+  });
 }
 
 /** A recipe in which nothing is said, standing where the model does. */

@@ -2,7 +2,7 @@
  * The settings of recipes: the one table of their names, the values they take, their defaults and what they mean.
  *
  * The grammar knows no setting. What is read (sections.ts), what is suggested after a misspelling and the tables of
- * specs/language.md all come from here. Defaults are written in the language and read like any value: a recipe without a
+ * specs/recipes.md all come from here. Defaults are written in the language and read like any value: a recipe without a
  * setting is a recipe with its default, and a file without a recipe is trained as if by `recipe Default {}`.
  */
 import { choice, type Kind, type Located, number, optional } from "./kinds.ts";

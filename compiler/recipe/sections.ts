@@ -31,6 +31,8 @@ export interface Section {
   readonly holds: readonly SectionName[];
   /** Settings that somebody else reads: known, and suggested. */
   readonly also?: readonly string[];
+  /** What other tools call its settings. */
+  readonly otherNames?: Readonly<Record<string, string>>;
 }
 
 export type SectionName = "data" | "stage" | "group" | "stream" | "limit";
@@ -63,7 +65,12 @@ export function readSection<S extends Table>(
     const isSection = section.holds.some((each) => each === name);
     if (isSection && item.settings !== undefined) sections.push(item);
     else if (isSection)
-      wrongForm(item, `\`${name}\` is a section`, `\`${name}${name === "data" ? "" : ' "…"'} { … }\``, context);
+      wrongForm(
+        item,
+        `\`${name}\` is a section`,
+        `\`${name}${name === "data" || name === "limit" ? "" : ' "…"'} { … }\``,
+        context,
+      );
     else if (!Object.hasOwn(table, name)) unknown(item, table, section, context);
     else if (item.value === undefined) wrongForm(item, `\`${name}\` takes a value`, `\`${name} = …\``, context);
     else if (given.has(name)) twice(item, given.get(name), context);
@@ -159,8 +166,11 @@ function unknown(item: Setting, table: Table, section: Section, context: Context
   const kind = item.settings === undefined ? "setting" : "section";
   const all = [...(section.also ?? []), ...Object.keys(table), ...section.holds];
   const home = TABLES.find((each) => Object.hasOwn(each.table, name));
-  const moved = elsewhere(name, value) ?? (home === undefined ? undefined : `\`${name}\` stands ${home.where}`);
-  const near = moved === undefined ? suggest(name, all) : undefined;
+  const moved =
+    section.otherNames?.[name] !== undefined
+      ? undefined
+      : (elsewhere(name, value) ?? (home === undefined ? undefined : `\`${name}\` stands ${home.where}`));
+  const near = moved === undefined ? (section.otherNames?.[name] ?? suggest(name, all)) : undefined;
   const known = all.join(", ");
   say(context, "E0701", `${section.title} has no ${kind} \`${name}\``, at, {
     label: "unknown",

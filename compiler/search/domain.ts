@@ -13,6 +13,7 @@ import { describe } from "../elaborate/types.ts";
 import type { Context } from "../elaborate/values.ts";
 import { headOf } from "../recipe/kinds.ts";
 import type { Factor } from "./search.ts";
+import { namesIn } from "./substitute.ts";
 
 /** One member of a set. */
 export interface Option {
@@ -23,10 +24,12 @@ export interface Option {
   readonly value: number | undefined;
   /** Sets inside it: choices that exist only with it. */
   readonly nested: readonly Nested[];
+  /** Earlier choices, and parameters of the search, that it names. */
+  readonly uses: readonly string[];
 }
 
 export interface Nested {
-  readonly node: SetLit;
+  readonly node: Expr;
   readonly factor: number;
   readonly options: readonly Option[];
 }
@@ -39,13 +42,17 @@ export interface Choice {
 }
 
 export type Domain =
-  /** One option; `none` among them, or a condition, makes level 0 "absent". */
+  /** One option. */
   | {
       readonly kind: "one";
       readonly factor: number;
       readonly options: readonly Option[];
       /** Whether `none` is a member; it is not among the options. */
       readonly none: boolean;
+      /** Whether level 0 stands for `none`, as a member or as what a graft is in a network without. */
+      readonly canBeNone: boolean;
+      /** Whether there is a level 0 beside the options: `none`, or absent where a condition does not hold. */
+      readonly optional: boolean;
     }
   /** Some of them, in their order; a factor for each. */
   | {
@@ -63,37 +70,69 @@ export type PositionsBetween = (from: string, to: string, node: Expr) => readonl
 const DEFAULT_LEVELS = 7;
 const MOST_LEVELS = 255;
 
-const SETS = ["subsets", "step", "uniform", "log"];
+const NUMBERS = ["step", "uniform", "log"];
+const SETS = ["subsets", ...NUMBERS];
+
+/** What is known where a choice is read. */
+export interface Around {
+  readonly between: PositionsBetween;
+  /** Whether the choice is a unit, or says where one goes. */
+  readonly graft: "unit" | "place" | undefined;
+  /** Names of the choices before it, and of the search's parameters. */
+  readonly names: ReadonlySet<string>;
+}
 
 /** Reads a choice; its factors are added to `factors`. */
-export function readChoice(item: Choose, factors: Factor[], between: PositionsBetween, context: Context): Choice {
+export function readChoice(item: Choose, factors: Factor[], around: Around, context: Context): Choice {
   const name = item.name.name;
-  const conditional = item.when !== undefined;
   const domain = item.domain.kind === "Group" ? item.domain.value : item.domain;
+  if (around.graft === "place") checkPlaces(domain, context);
   if (domain.kind === "Call" && headOf(domain) === "subsets")
-    return { name, item, domain: readSubsets(name, domain, factors, between, context) };
-  const options = optionsOf(domain, between, context);
-  if (options.length === 0) fail(context, "E0804", `\`${name}\` has nothing to choose from`, item.domain);
-  return { name, item, domain: oneOf(name, options, conditional, factors, context) };
-}
-
-type Written = Omit<Option, "nested">;
-
-function oneOf(
-  name: string,
-  written: readonly Written[],
-  conditional: boolean,
-  factors: Factor[],
-  context: Context,
-): Domain & { readonly kind: "one" } {
+    return { name, item, domain: readSubsets(name, domain, factors, around.between, context) };
+  const options = optionsOf(domain, around.between, context);
+  const present = options.filter(({ expr }) => expr.kind !== "None");
+  if (present.length === 0)
+    fail(context, "E0804", `\`${name}\` has nothing to choose from`, item.domain, {
+      helps: options.length > 0 ? ["`{STIA, none}`: with it, or without"] : [],
+    });
+  const none = present.length < options.length;
+  const canBeNone = none || around.graft !== undefined;
+  const optional = canBeNone || item.when !== undefined;
   const factor = factors.length;
-  const present = written.filter(({ expr }) => expr.kind !== "None");
-  const none = present.length < written.length;
-  const optional = conditional || none;
   factors.push(factorOf(name, present, optional));
-  const options = withNested(name, present, factors, context);
-  return { kind: "one", factor, options, none };
+  const nested = withNested(name, present, factors, around.names, context);
+  return { name, item, domain: { kind: "one", factor, options: nested, none, canBeNone, optional } };
 }
+
+/** Positions are written so, for without the mark they would be names of values. */
+function checkPlaces(domain: Expr, context: Context): void {
+  switch (domain.kind) {
+    case "Range":
+      for (const end of [domain.from, domain.to]) checkPlace(end, domain, context);
+      break;
+    case "Set":
+      for (const item of domain.items) if (item.kind !== "None") checkPlace(item, domain, context);
+      break;
+    case "Call":
+      if (headOf(domain) === "subsets")
+        for (const { name, value } of domain.args) if (name === undefined) checkPlaces(value, context);
+      break;
+    default:
+      break;
+  }
+}
+
+function checkPlace(expr: Expr, domain: Expr, context: Context): void {
+  if (expr.kind === "PositionLit" || expr.kind === "Set") return;
+  const text = textOf(context, domain);
+  const marked = expr.kind === "Name" || expr.kind === "Field" || expr.kind === "Index";
+  fail(context, "E0804", `\`${textOf(context, expr)}\` is no position, and a graft is to be there`, expr, {
+    label: "not a position",
+    helps: marked ? [`\`${text.replace(/(^|[{,\s]|\.\.)(?=[A-Za-z])(?!none\b)/g, "$1@")}\``] : ["`@conv3` is one"],
+  });
+}
+
+type Written = Omit<Option, "nested" | "uses">;
 
 function factorOf(name: string, options: readonly Written[], optional: boolean): Factor {
   const ordered = options.every(({ value }) => value !== undefined) && options.length > 1;
@@ -108,29 +147,43 @@ function factorOf(name: string, options: readonly Written[], optional: boolean):
 }
 
 /** Options with the sets inside them, each a factor that is absent where its option is not chosen. */
-function withNested(name: string, options: readonly Written[], factors: Factor[], context: Context): readonly Option[] {
+function withNested(
+  name: string,
+  options: readonly Written[],
+  factors: Factor[],
+  names: ReadonlySet<string>,
+  context: Context,
+): readonly Option[] {
   const heads = options.map(({ expr }) => headOf(expr) ?? "");
   return options.map((option, i) => {
+    if (option.expr.kind === "Set")
+      fail(context, "E0804", "a member of a set is one thing, this is a set again", option.expr, {
+        helps: [
+          "`subsets(@conv1..@conv5)` chooses several positions",
+          "`STIA(reduction={2, 4})` chooses within a member",
+        ],
+      });
     const sets = setsIn(option.expr);
     const nested = sets.map(({ node, argument }, k): Nested => {
       const shared = options.some((other, j) => j !== i && setsIn(other.expr).some((s) => s.argument === argument));
-      const own = `${name}${shared ? `.${heads[i] ?? ""}` : ""}.${argument === "" ? `${k + 1}` : argument}`;
-      const inside = setOptions(node, context);
-      if (inside.some(({ expr }) => setsIn(expr).length > 0))
+      const plain = `${name}${shared ? `.${heads[i] ?? ""}` : ""}.${argument === "" ? `${k + 1}` : argument}`;
+      const own = factors.some((factor) => factor.name === plain) ? `${plain}.${i + 1}.${k + 1}` : plain;
+      const inside = node.kind === "Set" ? setOptions(node, context) : numbersOf(node, context);
+      if (inside.some(({ expr }) => expr.kind === "Set" || setsIn(expr).length > 0))
         fail(context, "E0804", "a set within a set within a set is too deep", node, {
           helps: ["give the inner choice a name of its own: `choose r in {2, 4}`"],
         });
       const factor = factors.length;
       factors.push(factorOf(own, inside, true));
-      return { node, factor, options: inside.map((each) => ({ ...each, nested: [] })) };
+      return { node, factor, options: inside.map((each) => ({ ...each, nested: [], uses: [] })) };
     });
-    return { ...option, nested };
+    return { ...option, nested, uses: namesIn(option.expr, names) };
   });
 }
 
-/** Set literals in an expression, with the name of the argument they stand for. */
-function setsIn(expr: Expr): readonly { readonly node: SetLit; readonly argument: string }[] {
-  const found: { node: SetLit; argument: string }[] = [];
+/** Sets in an expression, with the name of the argument they stand for. */
+function setsIn(expr: Expr): readonly { readonly node: SetLit | Call; readonly argument: string }[] {
+  const found: { node: SetLit | Call; argument: string }[] = [];
   const visit = (part: unknown, argument: string): void => {
     if (typeof part !== "object" || part === null) return;
     if (Array.isArray(part)) for (const each of part) visit(each, argument);
@@ -144,8 +197,13 @@ function setsIn(expr: Expr): readonly { readonly node: SetLit; readonly argument
   return found;
 }
 
-function isSet(part: object): part is SetLit {
-  return "kind" in part && part.kind === "Set";
+/** `{2, 4}`, and `step(2..8, 2)`; what has such a name and no range is a call like any other. */
+function isSet(part: object): part is SetLit | Call {
+  if (!("kind" in part)) return false;
+  if (part.kind === "Set") return true;
+  if (part.kind !== "Call" || !("args" in part) || !Array.isArray(part.args)) return false;
+  const call = part as Call;
+  return NUMBERS.includes(headOf(call) ?? "") && call.args[0]?.value.kind === "Range";
 }
 
 function nameIn(ident: unknown): string | undefined {
@@ -166,7 +224,7 @@ function optionsOf(domain: Expr, between: PositionsBetween, context: Context): r
     case "Range":
       return rangeOptions(domain.from, domain.to, domain, between, context);
     case "Call":
-      if (SETS.includes(headOf(domain) ?? "")) return numbersOf(domain, context);
+      if (NUMBERS.includes(headOf(domain) ?? "")) return numbersOf(domain, context);
       break;
     default:
       break;
@@ -321,7 +379,13 @@ function readSubsets(
       levels: ["", text],
       values: undefined,
     });
-  return { kind: "subset", factor, options: written.map((option) => ({ ...option, nested: [] })), least, most };
+  return {
+    kind: "subset",
+    factor,
+    options: written.map((option) => ({ ...option, nested: [], uses: [] })),
+    least,
+    most,
+  };
 }
 
 function sizesOf(expr: Expr, count: number, context: Context): readonly [number, number] {

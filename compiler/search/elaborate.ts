@@ -5,40 +5,25 @@
  * the same model are joined, those that break a requirement are kept with the reason, and those without and with all
  * attention are always there.
  */
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type * as ast from "../../grammar/ast.ts";
-import type { Expr } from "../../grammar/ast.ts";
 import { diagnostic } from "../../grammar/diagnostic.ts";
 import type { Source } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
-import { evaluate } from "../elaborate/core.ts";
 import { type ElaborateOptions, elaborateWith, finishModel } from "../elaborate/elaborate.ts";
-import { attempt, fail, report, spanOf, textOf } from "../elaborate/failure.ts";
+import { attempt, fail, report, silent, spanOf, textOf } from "../elaborate/failure.ts";
 import type { Module, Program } from "../elaborate/modules.ts";
-import { describe } from "../elaborate/types.ts";
 import type { Elaboration, Model, Resolve } from "../model.ts";
-import { defaultRecipe, namedRecipe } from "../recipe/elaborate.ts";
-import { headOf } from "../recipe/kinds.ts";
 import type { Recipe } from "../recipe/recipe.ts";
-import { type Declared, resolveRecipe } from "../recipe/resolve.ts";
 import { showShape } from "../size.ts";
-import type { Candidate, CandidateCosts, Search, Space } from "./search.ts";
-import {
-  brokenBy,
-  extremeLevels,
-  type Figures,
-  type Made,
-  makePoint,
-  makePoints,
-  modelAt,
-  pointAt,
-  pointsOf,
-  selectionAt,
-  shown,
-} from "./space.ts";
+import { makerOf } from "./costs.ts";
+import { digest, isUnsound, type Made, type Maker } from "./made.ts";
+import { extremeLevels, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
+import { type Called, recipesOf, resolved } from "./recipes.ts";
+import { type Broken, brokenBy, shown } from "./requirements.ts";
+import type { Candidate, Search } from "./search.ts";
 import { startLevels } from "./starts.ts";
-import { type Selection, substitute } from "./substitute.ts";
+import { choosesGrafts, type Selection, substitute } from "./substitute.ts";
+import { type WinnerOptions, winnerText } from "./winner.ts";
 import { asideOf, makeCandidateModel, readSearch, tried, type WrittenSearch } from "./written.ts";
 
 export interface SearchOptions extends ElaborateOptions {
@@ -94,15 +79,18 @@ function checkedSearch(
   program: Program,
   options: ElaborateOptions,
 ): CheckedSearch | undefined {
-  // Without values for its parameters there is nothing to check yet.
-  if (item.params.some((param) => param.default === undefined)) return undefined;
-  const written = readSearch(item, module, program, { args: new Map(), bind: boundTo(options) });
-  checkInputs(written);
-  const levels = extremeLevels(written, true);
-  const { expr } = modelAt(written, selectionAt(written, levels));
-  makeCandidateModel(expr, written.context, written.bind, written.model);
-  recipeAt(written, levels, { folder: undefined, complete: false });
-  return { name: written.name, choices: written.choices.map(({ name }) => name) };
+  const choices = item.statements.flatMap((each) => (each.kind === "Choose" ? [each.name.name] : []));
+  const checked = { name: item.name.name, choices };
+  // Without values for its parameters there is nothing more to check.
+  if (item.params.some((param) => param.default === undefined)) return checked;
+  const search = readSearch(item, module, program, { args: new Map(), bind: boundTo(options) });
+  checkInputs(search);
+  const models = new Models(search, []);
+  for (const all of [true, false]) models.add(extremeLevels(search, all));
+  if (models.found.length === 0) nothingSound(search, extremeLevels(search, true));
+  checkRecipes(search, models, [], undefined);
+  warnOfUnsound(search, models.unsound, undefined);
+  return checked;
 }
 
 export interface CandidateOptions extends SearchOptions {
@@ -119,38 +107,37 @@ export interface CandidateElaboration extends Elaboration {
 
 /** One candidate's model and recipe. Nothing else of the space is made. */
 export function candidateOf(source: Source, resolve: Resolve, options: CandidateOptions): CandidateElaboration {
-  const { folder, levels, complete = true } = options;
-  const { result, diagnostics } = searching(source, resolve, options, (written) => {
-    const { expr } = modelAt(written, selectionAt(written, levels));
-    const made = makeCandidateModel(expr, written.context, new Map(options.bind), written.model);
-    const model = finishModel(made, written.module, written.program);
-    const chosen = recipeAt(written, levels, { folder, complete }, model);
-    return { model, ...chosen };
+  const { folder, complete = true } = options;
+  const { result, diagnostics } = searching(source, resolve, options, (search) => {
+    const selection = selectionAt(search, levelsIn(search, options.levels));
+    const model = modelFor({ ...search, bind: new Map(options.bind) }, selection);
+    return { model, ...resolved(recipesOf(search)(selection), model, search, { folder, complete }) };
   });
   return { model: result?.model, diagnostics, recipe: result?.recipe, from: result?.from };
 }
 
-/** A candidate as an ordinary source: the file without its searches, and one model more. */
+/** A candidate as an ordinary source: the file without its searches, with the candidate's model and recipe at its end. */
 export function winnerSource(
   source: Source,
   resolve: Resolve,
-  options: CandidateOptions & {
-    /** How a file is imported from where the winner will lie; undefined: as it was. */
-    readonly importPath?: (written: string) => string;
-  },
+  options: CandidateOptions & WinnerOptions,
 ): { readonly text: string | undefined; readonly diagnostics: Elaboration["diagnostics"] } {
-  const { result, diagnostics } = searching(source, resolve, options, (written) => {
-    const selection = selectionAt(written, options.levels);
-    const { text } = modelAt(written, selection);
-    const name = freeName(written.module, `${written.name}Winner`);
-    const recipe = written.recipe === undefined ? undefined : substitute(written.recipe, selection, source.text);
-    const lines = [withoutSearches(written.module, options.importPath), ""];
-    lines.push(`/// Found by the search \`${written.name}\`: ${labelOf(written, options.levels, selection)}.`);
-    if (recipe !== undefined) lines.push(`/// Trained by ${recipe.text}.`);
-    lines.push(`model ${name} = ${text}`, "");
-    return lines.join("\n");
+  const { result, diagnostics } = searching(source, resolve, options, (search) => {
+    const selection = selectionAt(search, levelsIn(search, options.levels));
+    return winnerText(search, selection, recipesOf(search)(selection), options);
   });
   return { text: result, diagnostics };
+}
+
+/** Levels from a study's store, which may be of another space. */
+function levelsIn({ factors, context, item }: WrittenSearch, levels: readonly number[]): readonly number[] {
+  const fit =
+    levels.length === factors.length && factors.every((factor, i) => factor.levels[levels[i] ?? -1] !== undefined);
+  if (fit) return levels;
+  return fail(context, "E0802", "this candidate is not of this space", item.name, {
+    label: `${factors.length} ${factors.length === 1 ? "factor" : "factors"}, and the candidate has levels ${levels.join(", ")}`,
+    helps: ["the search has changed since the candidate was made"],
+  });
 }
 
 // ------------------------------------------------------------------------------------------------------- which search
@@ -193,8 +180,13 @@ function chosenSearch(module: Module, program: Program, wanted: string | undefin
       wanted === undefined ? "this file has no search" : `this file has no search \`${wanted}\``,
       { source: module.source, start: 0, end: 0 },
       {
-        helps: near === undefined ? [] : [`did you mean \`${near}\`?`],
-        notes: [names.length === 0 ? "it has none" : `its searches are ${names.join(", ")}`],
+        helps:
+          near !== undefined
+            ? [`did you mean \`${near}\`?`]
+            : names.length === 0
+              ? ["`search Where { choose spots in subsets(@conv1..@conv5) … }`"]
+              : [],
+        notes: names.length === 0 ? [] : [`its searches are ${names.join(", ")}`],
       },
     ),
   );
@@ -208,83 +200,116 @@ function sourcesOf({ module, program }: WrittenSearch): readonly Source[] {
 
 // -------------------------------------------------------------------------------------------------------------- space
 
+/** A model of the space, and the least that can be said of it. */
 interface Found {
   readonly levels: Uint8Array;
   readonly made: Made;
-  readonly identity: string;
+  readonly called: Called;
 }
 
-function searchOf(written: WrittenSearch, options: SearchOptions): Search {
-  const { context, values, limits } = written;
-  const points = pointsOf(written);
-  const extremes =
-    written.grafts.all.size === 0 ? [] : [false, true].map((all) => pointAt(written, extremeLevels(written, all)));
-  const made = makePoints(written, [...points, ...extremes]);
-  const found = new Map<string, Found>();
-  const keep = (levels: Uint8Array, point: Made | { readonly refused: string }): string | undefined => {
-    if ("refused" in point) return undefined;
-    const identity = identityOf(written, levels, point);
-    const before = found.get(identity);
-    // Of equal models the one is kept in whose description least is said.
-    if (before === undefined || present(levels) < present(before.levels))
-      found.set(identity, { levels, made: point, identity });
-    return identity;
-  };
-  const identities = [...points, ...extremes].map(({ levels }, i) => {
-    const point = made[i];
-    return point === undefined ? undefined : keep(levels, point);
-  });
-  const [none, all] = identities.slice(points.length);
-  checkInputs(written);
-  if (found.size === 0) {
-    // Said again of the first point, where the search's own reports are.
-    const { expr } = modelAt(written, selectionAt(written, points[0]?.levels ?? []));
-    makeCandidateModel(expr, context, written.bind, written.model);
-    fail(context, "E0801", "no point of this space is a model", written.item.name);
+/** Makes all points; of equal ones the one is kept of which least is said. */
+class Models {
+  readonly #search: WrittenSearch;
+  readonly #make: Maker;
+  readonly #recipe: (selection: Selection) => Called;
+  readonly #found = new Map<string, Found>();
+  readonly #unsound = new Map<string, string>();
+
+  constructor(search: WrittenSearch, points: readonly Uint8Array[]) {
+    this.#search = search;
+    this.#make = makerOf(search, points);
+    this.#recipe = recipesOf(search);
   }
-  const costsOf = (identity: string | undefined): CandidateCosts | undefined =>
-    identity === undefined ? undefined : found.get(identity)?.made.costs;
-  const kept = [...found.values()];
-  const broken = kept.map(({ levels, made: { costs } }) =>
-    brokenBy(written, levels, { model: costs, none: costsOf(none), all: costsOf(all) } satisfies Figures),
+
+  get found(): readonly Found[] {
+    return [...this.#found.values()];
+  }
+
+  /** By label, why not. */
+  get unsound(): ReadonlyMap<string, string> {
+    return this.#unsound;
+  }
+
+  /** What tells a point from the others; undefined if it is no model. */
+  identityOf(levels: Uint8Array): string | undefined {
+    const made = this.#make(levels);
+    return isUnsound(made) ? undefined : `${made.hash}\n${this.#recipe(selectionAt(this.#search, levels)).key}`;
+  }
+
+  add(levels: Uint8Array): string | undefined {
+    const selection = selectionAt(this.#search, levels);
+    const called = this.#recipe(selection);
+    const made = this.#make(levels);
+    if (isUnsound(made)) {
+      this.#unsound.set(labelOf(this.#search, selection), made.unsound);
+      return undefined;
+    }
+    const identity = `${made.hash}\n${called.key}`;
+    const before = this.#found.get(identity);
+    if (before === undefined || said(levels) < said(before.levels)) this.#found.set(identity, { levels, made, called });
+    return identity;
+  }
+
+  /** Takes a model out that its recipe cannot train. */
+  drop(found: Found, reason: string): void {
+    this.#found.delete(`${found.made.hash}\n${found.called.key}`);
+    this.#unsound.set(labelOf(this.#search, selectionAt(this.#search, found.levels)), reason);
+  }
+
+  at(identity: string | undefined): Found | undefined {
+    return identity === undefined ? undefined : this.#found.get(identity);
+  }
+}
+
+function said(levels: ArrayLike<number>): number {
+  return Array.from(levels).filter((level) => level !== 0).length;
+}
+
+function searchOf(search: WrittenSearch, options: SearchOptions): Search {
+  const { context, values, limits, name, uses } = search;
+  const points = pointsOf(search);
+  checkInputs(search);
+  const models = new Models(search, points);
+  for (const levels of points) models.add(levels);
+  const [none, all] = choosesGrafts(uses) ? [false, true].map((every) => models.add(extremeLevels(search, every))) : [];
+  if (models.found.length === 0) nothingSound(search, points[0] ?? []);
+  const epochs = checkRecipes(search, models, [none, all], options.folder);
+  const found = models.found;
+  const figures = { none: models.at(none)?.made.costs, all: models.at(all)?.made.costs };
+  const broken = found.map(({ levels, made: { costs } }) =>
+    brokenBy(search, selectionAt(search, levels), { model: costs, ...figures }),
   );
-  const candidates = kept.map(({ levels, made: { costs, hash } }, index): Candidate => {
-    const selection = selectionAt(written, levels);
-    return {
+  const candidates = found.map(
+    ({ levels, made: { costs, hash }, called: { key } }, index): Candidate => ({
       index,
       levels: [...levels],
-      label: labelOf(written, levels, selection),
-      hash: digest(`${hash}\n${recipeText(written, selection)}`),
+      label: labelOf(search, selectionAt(search, levels)),
+      hash: digest(`${hash}\n${key}`),
       costs,
       refused: broken[index]?.text,
-    };
-  });
-  if (broken.every((each) => each !== undefined)) nothingFeasible(written, candidates, broken);
+    }),
+  );
+  if (broken.every((each) => each !== undefined)) nothingFeasible(search, candidates, broken);
+  warnOfUnsound(search, models.unsound, points.length);
   const indexOf = (identity: string | undefined): number | undefined => {
-    const index = kept.findIndex((each) => each.identity === identity);
-    return index < 0 ? undefined : index;
+    const of = models.at(identity);
+    return of === undefined ? undefined : found.indexOf(of);
   };
-  const space: Space = {
-    factors: written.factors,
-    candidates,
-    points: points.length,
-    none: indexOf(none),
-    all: indexOf(all),
-  };
-  const first = candidates.find(({ refused }) => refused === undefined);
-  const { recipe } = recipeAt(written, first?.levels ?? [], { folder: options.folder, complete: false });
-  const epochs = recipe.stages.reduce((sum, stage) => sum + stage.epochs, 0);
-  checkRungs(written, recipe, epochs);
   const { replicates, from } = values.seeds.value;
   return {
-    name: written.name,
-    space,
-    objectives: written.objectives,
+    name,
+    space: {
+      factors: search.factors,
+      candidates,
+      points: points.length,
+      none: indexOf(none),
+      all: indexOf(all),
+      unsound: [...models.unsound].map(([label, reason]) => ({ label, reason })),
+    },
+    objectives: search.objectives,
     requirements: [
-      ...written.requires.map((test) => textOf(context, test)),
-      ...Object.entries(limits).flatMap(([name, { value }]) =>
-        value === undefined ? [] : [`${name} <= ${shown(value)}`],
-      ),
+      ...search.requires.map((test) => textOf(context, test)),
+      ...Object.entries(limits).flatMap(([of, { value }]) => (value === undefined ? [] : [`${of} <= ${shown(value)}`])),
     ],
     latencyLimit: limits.latency.value === undefined ? undefined : 1000 * limits.latency.value,
     method: values.method.value,
@@ -293,75 +318,132 @@ function searchOf(written: WrittenSearch, options: SearchOptions): Search {
     rungs: values.rungs.value,
     epochs,
     seed: from,
-    starts: startsOf(written, kept),
+    starts: startsOf(search, models, indexOf),
     randomBaseline: values.baseline.value.some(({ value }) => value.kind === "random"),
   };
 }
 
 /** Without grafts a headline may see other inputs than with them: then its candidates could not share one data set. */
-function checkInputs(written: WrittenSearch): void {
-  if (written.grafts.all.size === 0) return;
-  const seen = [false, true].map((all) => {
-    const aside = asideOf(written.context);
+function checkInputs(search: WrittenSearch): void {
+  if (!choosesGrafts(search.uses)) return;
+  const [bare, full] = [false, true].map((all) => {
+    const aside = asideOf(search.context);
     return tried(aside, () => {
-      const { expr } = modelAt(written, selectionAt(written, extremeLevels(written, all)));
-      const { inputs } = makeCandidateModel(expr, aside, written.bind, written.model).graph;
+      const { expr } = modelAt(search, selectionAt(search, extremeLevels(search, all)));
+      const { inputs } = makeCandidateModel(expr, aside, search.bind, search.model).graph;
       return inputs.map(({ attrs, shape }) => `${attrs.name}: ${showShape(shape)}`).join(", ");
     });
   });
-  const [bare, full] = seen;
   if (bare === undefined || full === undefined || bare === full) return;
-  fail(written.context, "E0802", "the candidates do not all see the same inputs", written.model, {
+  fail(search.context, "E0802", "the candidates do not all see the same inputs", search.model, {
     label: "what its streams see depends on its grafts",
     notes: [`without grafts they are ${bare}`, `with all of them ${full}`],
     helps: ["say what they see: `… ×2 over spatial: RGB, temporal: Flow with …`"],
   });
 }
 
-function present(levels: ArrayLike<number>): number {
-  return Array.from(levels).filter((level) => level !== 0).length;
-}
-
-function digest(text: string): string {
-  return bytesToHex(sha256(utf8ToBytes(text)));
-}
-
-function recipeText({ recipe, module }: WrittenSearch, selection: Selection): string {
-  return recipe === undefined ? "" : substitute(recipe, selection, module.source.text).text;
-}
-
-function identityOf(written: WrittenSearch, levels: ArrayLike<number>, { hash }: Made): string {
-  return `${hash}\n${recipeText(written, selectionAt(written, levels))}`;
-}
-
-/** `joint=STIA(reduction=4), spots={conv3, conv4}, lr=0.001`; `none` stands for all grafts where there is none. */
-function labelOf({ choices, grafts }: WrittenSearch, _levels: ArrayLike<number>, selection: Selection): string {
-  const words = choices.flatMap(({ name }): readonly { readonly name: string; readonly text: string }[] => {
-    const chosen = selection.get(name);
-    if (chosen === undefined || chosen.kind === "absent") return [];
-    if (chosen.kind === "some")
-      return chosen.items.length === 0
-        ? []
-        : [{ name, text: `{${chosen.items.map(({ text }) => text.replace(/^@/, "")).join(", ")}}` }];
-    return chosen.expr.kind === "None" ? [] : [{ name, text: chosen.text.replace(/^@/, "") }];
-  });
-  const bare = grafts.all.size > 0 && !words.some(({ name }) => grafts.all.has(name));
-  return [...(bare ? ["none"] : []), ...words.map(({ name, text }) => `${name}=${text}`)].join(", ");
+/** Says of a point why it is no model, where the search's own reports are. */
+function nothingSound(search: WrittenSearch, levels: ArrayLike<number>): never {
+  const { expr } = modelAt(search, selectionAt(search, levels));
+  makeCandidateModel(expr, search.context, search.bind, search.model);
+  return silent();
 }
 
 function nothingFeasible(
-  written: WrittenSearch,
+  { context, item }: WrittenSearch,
   candidates: readonly Candidate[],
-  broken: readonly ({ readonly text: string; readonly excess: number } | undefined)[],
+  broken: readonly (Broken | undefined)[],
 ): never {
   let nearest = 0;
   for (const [i, each] of broken.entries())
     if ((each?.excess ?? Infinity) < (broken[nearest]?.excess ?? Infinity)) nearest = i;
   const candidate = candidates[nearest];
-  return fail(written.context, "E0801", "no model of this space meets its requirements", written.item.name, {
-    label: `${candidates.length} different models, all refused`,
+  const count = candidates.length;
+  return fail(context, "E0801", "no model of this space meets its requirements", item.name, {
+    label: count === 1 ? "its only model is refused" : `${count} different models, all refused`,
     notes: candidate === undefined ? [] : [`the nearest is \`${candidate.label}\`: ${broken[nearest]?.text ?? ""}`],
   });
+}
+
+/** Says which points are left out, for each reason the first. */
+function warnOfUnsound(
+  { context, item }: WrittenSearch,
+  unsound: ReadonlyMap<string, string>,
+  points: number | undefined,
+): void {
+  if (unsound.size === 0) return;
+  const first = new Map<string, string>();
+  for (const [label, reason] of unsound) if (!first.has(reason)) first.set(reason, label);
+  const notes = [...first].slice(0, 3).map(([reason, label]) => `\`${label}\`: ${reason}`);
+  const more = first.size - notes.length;
+  const what =
+    points === undefined
+      ? "points of this space are"
+      : unsound.size === 1
+        ? "one point of this space is"
+        : `${unsound.size} points of this space are`;
+  report(
+    context.build.program.reports,
+    diagnostic("W0802", `${what} left out`, spanOf(context, item.name), {
+      label: points === undefined ? "" : `${points} points in all`,
+      notes: [...notes, ...(more > 0 ? [`and ${more} other ${more === 1 ? "reason" : "reasons"}`] : [])],
+    }),
+  );
+}
+
+// ------------------------------------------------------------------------------------------------------------- recipes
+
+/** Models on which each recipe is tried: the first that has it, and those without and with all grafts. */
+const MOST_RECIPES = 256;
+
+/** Tries the recipes on models of the space; gives the epochs of a training, which must be the same for all. */
+function checkRecipes(
+  search: WrittenSearch,
+  models: Models,
+  extremes: readonly (string | undefined)[],
+  folder: string | undefined,
+): number {
+  const { context } = search;
+  const special = new Set(extremes.map((identity) => models.at(identity)));
+  const seen = new Set<string>();
+  let epochs: number | undefined;
+  for (const found of models.found) {
+    const { called, levels } = found;
+    if (seen.size >= MOST_RECIPES) break;
+    if (seen.has(called.key) && !special.has(found)) continue;
+    const aside = asideOf(context);
+    const given = { folder, complete: false };
+    const made = tried(aside, () => {
+      const model = modelFor({ ...search, context: aside }, selectionAt(search, levels));
+      return resolved(called, model, { ...search, context: aside }, given).recipe;
+    });
+    if (made === undefined) {
+      const [first] = aside.build.program.reports.diagnostics;
+      // Nothing can be trained: said where the search's own reports are.
+      if (models.found.length === 1) {
+        resolved(called, modelFor(search, selectionAt(search, levels)), search, given);
+        silent();
+      }
+      models.drop(found, first === undefined ? "its recipe cannot train it" : `${first.code}: ${first.message}`);
+      continue;
+    }
+    seen.add(called.key);
+    const own = made.stages.reduce((sum, stage) => sum + stage.epochs, 0);
+    epochs ??= own;
+    if (own !== epochs)
+      fail(context, "E0802", "the candidates are not trained equally long", search.recipe ?? search.item.name, {
+        label: `${epochs} epochs and ${own}`,
+        notes: ["trainings of different lengths cannot be compared, and the budget is counted in trainings"],
+      });
+    checkRungs(search, made, epochs);
+  }
+  return epochs ?? 0;
+}
+
+function modelFor({ context, module, bind, model }: WrittenSearch, selection: Selection): Model {
+  const { program } = context.build;
+  const { expr } = substitute(model, selection, module.source.text);
+  return finishModel(makeCandidateModel(expr, context, bind, model), module, program);
 }
 
 function checkRungs({ values, context }: WrittenSearch, recipe: Recipe, epochs: number): void {
@@ -369,126 +451,30 @@ function checkRungs({ values, context }: WrittenSearch, recipe: Recipe, epochs: 
   const last = rungs.at(-1);
   if (last === undefined) return;
   const wrong =
-    last >= epochs
-      ? {
-          message: `a training ends after ${epochs} epochs, so ${last} are no part of it`,
-          help: "leave the last one out",
-        }
-      : recipe.stages.length > 1
-        ? { message: "a recipe in stages has no rungs: its stages differ", help: "leave `rungs` out" }
+    recipe.stages.length > 1
+      ? { message: "a recipe in stages has no rungs: its stages differ", help: "leave `rungs` out" }
+      : last >= epochs
+        ? { message: `a training has ${epochs} epochs, so none is left after ${last}`, help: "the full one is no rung" }
         : undefined;
   if (wrong === undefined) return;
   report(context.build.program.reports, diagnostic("E0802", wrong.message, at, { helps: [wrong.help] }));
 }
 
-function startsOf(written: WrittenSearch, kept: readonly Found[]): readonly number[] {
+function startsOf(
+  search: WrittenSearch,
+  models: Models,
+  indexOf: (identity: string | undefined) => number | undefined,
+): readonly number[] {
   const starts: number[] = [];
-  for (const { value } of written.values.baseline.value) {
+  for (const { value } of search.values.baseline.value) {
     if (value.kind !== "start") continue;
-    const levels = startLevels(written, value);
-    const point = makePoint(written, levels);
-    const identity = "refused" in point ? undefined : identityOf(written, levels, point);
-    const { text } = pointAt(written, levels);
-    const index = kept.findIndex((each) => each.identity === identity || pointAt(written, each.levels).text === text);
-    if (index < 0)
-      fail(written.context, "E0802", "this start is no point of the space", value.expr, {
-        notes: [`it would be \`${labelOf(written, levels, selectionAt(written, levels))}\``],
+    const levels = startLevels(search, value);
+    const index = indexOf(models.identityOf(levels));
+    if (index === undefined)
+      return fail(search.context, "E0802", "this start is no point of the space", value.expr, {
+        notes: [`it would be \`${labelOf(search, selectionAt(search, levels))}\``],
       });
     if (!starts.includes(index)) starts.push(index);
   }
   return starts;
-}
-
-// -------------------------------------------------------------------------------------------------------------- recipe
-
-interface RecipeGiven {
-  readonly folder: string | undefined;
-  readonly complete: boolean;
-}
-
-/** The recipe that trains a candidate. */
-function recipeAt(
-  written: WrittenSearch,
-  levels: ArrayLike<number>,
-  { folder, complete }: RecipeGiven,
-  model?: Model,
-): { readonly recipe: Recipe; readonly from: Source } {
-  const { context, module, program } = written;
-  const selection = selectionAt(written, levels);
-  const at = spanOf(context, written.model);
-  const subject = model ?? modelFor(written, selection);
-  const { declared, args } =
-    written.recipe === undefined
-      ? { declared: { item: defaultRecipe(at), module }, args: new Map<string, number | string | boolean>() }
-      : calledRecipe(substitute(written.recipe, selection, module.source.text).expr, written);
-  const recipe = resolveRecipe(declared, { model: subject, at }, { args, folder, complete }, program);
-  if (recipe === undefined) return fail(context, "E0802", "this recipe cannot train the candidates", written.item.name);
-  return { recipe, from: declared.module.source };
-}
-
-function modelFor(written: WrittenSearch, selection: Selection): Model {
-  const { expr } = modelAt(written, selection);
-  const made = makeCandidateModel(expr, written.context, written.bind, written.model);
-  return finishModel(made, written.module, written.program);
-}
-
-/** `Train(lr=lr)`: the recipe of that name, and the values of its parameters. */
-function calledRecipe(
-  expr: Expr,
-  { context, module, program }: WrittenSearch,
-): { readonly declared: Declared; readonly args: ReadonlyMap<string, number | string | boolean> } {
-  const name = headOf(expr);
-  if (name === undefined || (expr.kind !== "Name" && expr.kind !== "Call"))
-    return fail(context, "E0802", `\`recipe\` takes a recipe, this is \`${textOf(context, expr)}\``, expr, {
-      helps: ["`recipe = Train(lr=lr)`"],
-    });
-  const declared = namedRecipe(name, module, program);
-  if (declared === undefined) return fail(context, "E0201", `nothing here is a recipe called \`${name}\``, expr);
-  const args = new Map<string, number | string | boolean>();
-  for (const [i, arg] of (expr.kind === "Call" ? expr.args : []).entries()) {
-    const key = arg.name?.name ?? declared.item.params[i]?.name.name;
-    const value = evaluate(arg.value, context);
-    if (typeof value !== "number" && typeof value !== "string" && typeof value !== "boolean")
-      return fail(context, "E0802", `a recipe takes numbers and texts, this is ${describe(value)}`, arg.value);
-    if (key === undefined) return fail(context, "E0401", `\`${name}\` takes no more arguments`, arg);
-    args.set(key, value);
-  }
-  return { declared, args };
-}
-
-// -------------------------------------------------------------------------------------------------------------- winner
-
-function freeName(module: Module, wanted: string): string {
-  const taken = new Set(module.names.keys());
-  let name = wanted;
-  for (let n = 2; taken.has(name); n++) name = `${wanted}${n}`;
-  return name;
-}
-
-/** The file's text without its searches and a bare headline, which a file has one of. */
-function withoutSearches({ file, source }: Module, importPath: ((written: string) => string) | undefined): string {
-  const cuts: { start: number; end: number; text: string }[] = [];
-  for (const item of file.items) {
-    if (item.kind === "Search" || item.kind === "BareModel")
-      cuts.push({ start: beginningOf(source.text, item.start), end: item.end, text: "" });
-    if ((item.kind === "Import" || item.kind === "ReExport") && importPath !== undefined) {
-      const { from } = item;
-      if (from.value.startsWith("."))
-        cuts.push({ start: from.start, end: from.end, text: JSON.stringify(importPath(from.value)) });
-    }
-  }
-  let text = "";
-  let at = 0;
-  for (const cut of cuts.sort((a, b) => a.start - b.start)) {
-    text += source.text.slice(at, cut.start) + cut.text;
-    at = cut.end;
-  }
-  return (text + source.text.slice(at)).replace(/\n{3,}/g, "\n\n").trimEnd();
-}
-
-/** Where the comments and attributes right before an item begin. */
-function beginningOf(text: string, start: number): number {
-  const before = text.slice(0, start);
-  const [own = ""] = /(?:^[ \t]*(?:\/\/[^\n]*|#\[[^\n]*\])\n)*$/m.exec(before) ?? [];
-  return start - own.length;
 }

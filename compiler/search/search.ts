@@ -29,7 +29,7 @@ export interface CandidateCosts {
   readonly params: number;
   /** FLOPs of one forward pass of one example; a multiply-add counts two. */
   readonly flops: number;
-  /** Bytes of the activations that a forward pass of one example holds at once. */
+  /** Bytes of all activations of one example, before any fusion: what training keeps of it. */
   readonly memory: number;
 }
 
@@ -39,12 +39,12 @@ export interface Candidate {
   readonly index: number;
   /** One level per factor. */
   readonly levels: readonly number[];
-  /** In words, canonical: `joint=STIA(reduction=4), spots={@conv3, @conv4}, lr=0.001`; `none` where nothing is placed. */
+  /** In words, canonical: `joint=STIA(reduction=4), spots={conv3, conv4}, lr=0.001`; `none` where nothing is placed. */
   readonly label: string;
   /** SHA-256 over the graph's hash and the recipe's: what is trained. */
   readonly hash: string;
   readonly costs: CandidateCosts;
-  /** Undefined if it may be trained; else the requirement that it breaks, and by what value. */
+  /** Undefined if it may be trained; else the requirements that it breaks, with their values. */
   readonly refused: string | undefined;
 }
 
@@ -54,9 +54,14 @@ export interface Space {
   readonly candidates: readonly Candidate[];
   /** Points as written, before equal models were joined. */
   readonly points: number;
-  /** Without any attention, and with all there can be: always candidates, whatever the sets say. Undefined where the search places nothing. */
+  /**
+   * Without any attention, and with all there can be: always candidates, whatever the sets say. Undefined where the
+   * search places nothing, or there is no such model.
+   */
   readonly none: number | undefined;
   readonly all: number | undefined;
+  /** Points that are no models, or that their recipe cannot train, and why; they are no candidates. */
+  readonly unsound?: readonly { readonly label: string; readonly reason: string }[];
 }
 
 export type Objective =

@@ -1,15 +1,17 @@
 /**
  * `start(joint=STIA, spots=[@conv3, @conv4])` as a point: for each choice the option that is meant.
  *
- * A choice that is not mentioned is absent, or has its first option. `STIA` means `STIA(reduction={2, 4})` with the first
- * of the set, `STIA(reduction=4)` the one that is written so.
+ * A choice that is not mentioned is `none` if that can be chosen, else its first option; of a subset that is not mentioned
+ * no member is there. `STIA` means `STIA(reduction={2, 4})` with the first of the set, `STIA(reduction=4)` the one that is
+ * written so.
  */
 import type { Expr } from "../../grammar/ast.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { fail, textOf } from "../elaborate/failure.ts";
 import { headOf } from "../recipe/kinds.ts";
 import type { Choice, Option } from "./domain.ts";
-import { chosenAt } from "./substitute.ts";
+import { holdsFor } from "./points.ts";
+import { type Chosen, chosenAt, type Selection } from "./substitute.ts";
 import type { Baseline } from "./words.ts";
 import type { WrittenSearch } from "./written.ts";
 
@@ -25,10 +27,12 @@ export function startLevels(search: WrittenSearch, start: Extract<Baseline, { re
       notes: [`it chooses ${names.join(", ")}`],
     });
   }
+  const selection = new Map<string, Chosen>(search.given);
   for (const choice of search.choices) {
     const expr = start.given.get(choice.name);
     if (choice.domain.kind === "subset") setMembers(search, choice, expr, levels);
-    else setOption(search, choice, expr, levels);
+    else setOption(search, choice, expr, levels, selection);
+    selection.set(choice.name, chosenAt(choice, levels, selection, search.module.source.text));
   }
   return levels;
 }
@@ -46,13 +50,25 @@ function setMembers(search: WrittenSearch, { domain, name }: Choice, expr: Expr 
   }
 }
 
-function setOption(search: WrittenSearch, choice: Choice, expr: Expr | undefined, levels: Uint8Array): void {
+function setOption(
+  search: WrittenSearch,
+  choice: Choice,
+  expr: Expr | undefined,
+  levels: Uint8Array,
+  before: Selection,
+): void {
   const { domain, item, name } = choice;
   if (domain.kind !== "one") return;
-  const first = domain.none || item.when !== undefined ? 1 : 0;
-  if (expr === undefined || expr.kind === "None") {
-    if (expr !== undefined && !domain.none) notAmong(search, name, expr, domain.options);
-    levels[domain.factor] = 0;
+  const first = domain.optional ? 1 : 0;
+  if (expr === undefined) {
+    const holds = item.when === undefined || holdsFor(item.when, before, search, new Map());
+    if (!holds || domain.none) return;
+    levels[domain.factor] = first;
+    for (const { factor } of domain.options[0]?.nested ?? []) levels[factor] = 1;
+    return;
+  }
+  if (expr.kind === "None") {
+    if (!domain.canBeNone) notAmong(search, name, expr, domain.options);
     return;
   }
   const text = plain(textOf(search.context, expr));
@@ -62,7 +78,7 @@ function setOption(search: WrittenSearch, choice: Choice, expr: Expr | undefined
       const tried = levels.slice();
       tried[domain.factor] = i + first;
       for (const [factor, level] of inner) tried[factor] = level;
-      const chosen = chosenAt(choice, tried, search.module.source.text);
+      const chosen = chosenAt(choice, tried, before, search.module.source.text);
       const same = chosen.kind === "one" && plain(chosen.text) === text;
       if (!same && (head === undefined || head !== headOf(option.expr))) continue;
       levels.set(tried);

@@ -159,7 +159,11 @@ const most = optional(number({ above: 0 }));
 export const LIMIT: Rows<LimitValues> = {
   params: row(most, "none", "learned parameters: `300M`"),
   flops: row(most, "none", "FLOPs of a forward pass of one example: `80G`; a multiply-add counts two"),
-  memory: row(most, "none", "bytes of the activations that a forward pass of one example holds at once: `2GiB`"),
+  memory: row(
+    most,
+    "none",
+    "bytes of all activations of one example, before any fusion, as `netc inspect --stage cost` tells: `2GiB`",
+  ),
   latency: row(most, "none", "of a forward pass of one example on the device at hand, measured: `12ms`"),
 };
 
@@ -168,3 +172,20 @@ export const SEARCH_WORDS: Readonly<Record<string, readonly string[]>> = {
   methods: METHODS.map(({ signature }) => signature),
   others: [SEEDS.signature, "start(name=value, …)", "random"],
 };
+
+/** What other tools call these settings. */
+export const OTHER_NAMES: Readonly<Record<string, string>> = {
+  strategy: "method",
+  sampler: "method",
+  algorithm: "method",
+  trials: "spend",
+  budget: "spend",
+  seed: "seeds",
+  warm: "baseline",
+  start: "baseline",
+  net: "model",
+  network: "model",
+  train: "recipe",
+};
+
+export const OTHER_LIMITS: Readonly<Record<string, string>> = { parameters: "params", macs: "flops" };

@@ -6,22 +6,33 @@
  */
 import type * as ast from "../../grammar/ast.ts";
 import type { Expr } from "../../grammar/ast.ts";
+import { diagnostic } from "../../grammar/diagnostic.ts";
 import { parse } from "../../grammar/parser.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { evaluate } from "../elaborate/core.ts";
 import { newBuild, topContext } from "../elaborate/draft.ts";
-import { attempt, fail, newReports, silent, spanOf, textOf } from "../elaborate/failure.ts";
+import { attempt, fail, newReports, report, silent, spanOf, textOf } from "../elaborate/failure.ts";
 import { type MadeModel, makeModel } from "../elaborate/models.ts";
 import type { Module, Program } from "../elaborate/modules.ts";
-import type { Context } from "../elaborate/values.ts";
+import type { Context, Local } from "../elaborate/values.ts";
 import { compressPositions, positionRange, shortestName } from "../positions.ts";
 import { readDefault } from "../recipe/kinds.ts";
 import { type Read, readSection, say } from "../recipe/sections.ts";
 import { valMetric } from "../recipe/words.ts";
-import { type Choice, readChoice } from "./domain.ts";
+import { type Around, type Choice, readChoice } from "./domain.ts";
 import type { Factor, Objective } from "./search.ts";
-import { type Chosen, type GraftChoices, graftChoices, type Selection, substitute } from "./substitute.ts";
-import { LIMIT, SEARCH } from "./words.ts";
+import {
+  type Chosen,
+  chosenAt,
+  isGraft,
+  type ModelUses,
+  mapped,
+  namesIn,
+  type Selection,
+  substitute,
+  usesOf,
+} from "./substitute.ts";
+import { LIMIT, OTHER_LIMITS, OTHER_NAMES, SEARCH } from "./words.ts";
 
 export interface WrittenSearch {
   readonly name: string;
@@ -34,9 +45,12 @@ export interface WrittenSearch {
   readonly given: Selection;
   readonly choices: readonly Choice[];
   readonly factors: readonly Factor[];
-  readonly grafts: GraftChoices;
+  /** What its model does with the choices. */
+  readonly uses: ModelUses;
   readonly model: Expr;
   readonly recipe: Expr | undefined;
+  /** Choices that the recipe names. */
+  readonly recipeUses: readonly string[];
   readonly requires: readonly Expr[];
   readonly objectives: readonly Objective[];
   readonly values: Read<typeof SEARCH>;
@@ -51,10 +65,11 @@ export interface Given {
 
 /** Reads a search; what is wrong is reported and abandons it. */
 export function readSearch(item: ast.Search, module: Module, program: Program, from: Given): WrittenSearch {
-  const context = topContext(newBuild(program, from.bind), module);
+  const top = topContext(newBuild(program, from.bind), module);
   const choose = item.statements.filter((each): each is ast.Choose => each.kind === "Choose");
   if (item.statements.some((each) => each.kind === "Error")) silent();
-  const given = parametersOf(item, from.args, context);
+  const given = parametersOf(item, from.args, top);
+  const context = withParameters(top, given, item);
   const names = new Set(choose.map((each) => each.name.name));
   checkNames(choose, given, context);
   const settings = item.statements.filter((each): each is ast.Setting => each.kind === "Setting");
@@ -71,10 +86,19 @@ export function readSearch(item: ast.Search, module: Module, program: Program, f
       helps: ["`choose spots in subsets(@conv1..@conv5)`"],
     });
   const { values, limits } = readSettings(item, settings, context);
-  const grafts = graftChoices(model, names);
+  const uses = usesOf(model, names);
   const factors: Factor[] = [];
-  const between = positionsOf({ model, names, given, choose, grafts, context, bind: from.bind });
-  const choices = choose.map((each) => readChoice(each, factors, between, context));
+  const between = positionsOf({ model, given, choose, uses, context, bind: from.bind });
+  const known = new Set(given.keys());
+  const choices = choose.map((each) => {
+    const { name } = each.name;
+    const graft = uses.places.has(name) ? "place" : uses.units.has(name) ? "unit" : undefined;
+    const around: Around = { between, graft, names: new Set(known) };
+    known.add(each.name.name);
+    return readChoice(each, factors, around, context);
+  });
+  const recipeUses = recipe === undefined ? [] : namesIn(recipe, names);
+  warnOfUnused(choices, uses, recipeUses, context);
   const objectives = objectivesOf(item, context);
   const requires = item.statements.flatMap((each) => (each.kind === "Require" ? each.tests : []));
   return {
@@ -87,9 +111,10 @@ export function readSearch(item: ast.Search, module: Module, program: Program, f
     given,
     choices,
     factors,
-    grafts,
+    uses,
     model,
     recipe,
+    recipeUses,
     requires,
     objectives,
     values,
@@ -116,17 +141,61 @@ function parametersOf(item: ast.Search, args: ReadonlyMap<string, string>, conte
         label: "not given",
         helps: [`\`--set ${name.name}=…\``],
       });
-    given.set(name.name, { kind: "one", expr, text: text ?? textOf(context, expr) });
+    given.set(name.name, { kind: "one", expr, text: text ?? textOf(context, expr), uses: [], missing: [] });
   }
   return given;
 }
 
-/** A value from a command line, standing where the parameter does. */
-function expressionOf(text: string, { start, end }: ast.Ident): Expr | undefined {
+/** A value from a command line. All of it stands where the parameter does, for it is in no file. */
+function expressionOf(text: string, { start, end }: ast.Ident): Expr {
   const { file, diagnostics } = parse({ path: "<value>", text: `const it = ${text}` });
-  const [item] = file.items;
-  if (item?.kind !== "Const" || diagnostics.length > 0) return { kind: "String", value: text, start, end };
-  return { ...item.value, start, end };
+  const [item, ...more] = file.items;
+  if (item?.kind !== "Const" || more.length > 0 || diagnostics.length > 0)
+    return { kind: "String", value: text, start, end };
+  const moved = (part: unknown): unknown => {
+    if (Array.isArray(part)) return part.map(moved);
+    if (typeof part !== "object" || part === null) return part;
+    const copy = Object.fromEntries(Object.entries(part).map(([key, value]) => [key, moved(value)]));
+    return "start" in part ? { ...copy, start, end } : copy;
+  };
+  // What was an expression is one still: only the places in it are others.
+  return moved(item.value) as Expr;
+}
+
+/** Parameters of the search are names for all that is evaluated in it, as those of a recipe are. */
+function withParameters(top: Context, given: Selection, { params }: ast.Search): Context {
+  const names = new Map<string, Local>();
+  const context: Context = { ...top, locals: { names, up: undefined } };
+  for (const { name } of params) {
+    const chosen = given.get(name.name);
+    if (chosen?.kind === "one") names.set(name.name, { value: evaluate(chosen.expr, context), at: spanOf(top, name) });
+  }
+  return context;
+}
+
+/** Says which choices change nothing. */
+function warnOfUnused(
+  choices: readonly Choice[],
+  { occurrences }: ModelUses,
+  recipeUses: readonly string[],
+  context: Context,
+): void {
+  const used = new Set([...occurrences.map(({ name }) => name), ...recipeUses]);
+  const names = new Set(choices.map(({ name }) => name));
+  for (const { domain, item } of choices) {
+    for (const { uses } of domain.options) for (const name of uses) used.add(name);
+    if (item.when !== undefined) for (const name of namesIn(item.when, names)) used.add(name);
+  }
+  for (const { name, item } of choices) {
+    if (used.has(name)) continue;
+    const at = spanOf(context, item.name);
+    report(
+      context.build.program.reports,
+      diagnostic("W0801", `\`${name}\` is chosen and changes nothing`, at, {
+        label: "neither the model nor the recipe uses it",
+      }),
+    );
+  }
 }
 
 function checkNames(choose: readonly ast.Choose[], given: Selection, context: Context): void {
@@ -139,6 +208,29 @@ function checkNames(choose: readonly ast.Choose[], given: Selection, context: Co
         secondary: first === undefined ? [] : [{ span: spanOf(context, first), text: "first chosen here" }],
       });
     seen.set(name.name, name);
+  }
+  // What a choice is made of, or depends on, is chosen before it.
+  const later = new Map(choose.map(({ name }) => [name.name, name]));
+  for (const { name, domain, when } of choose) {
+    for (const expr of when === undefined ? [domain] : [domain, when]) {
+      mapped(expr, (part) => {
+        const ident = part.kind === "Name" ? later.get(part.name) : undefined;
+        if (ident === undefined) return undefined;
+        const itself = ident === name;
+        return fail(
+          context,
+          "E0803",
+          itself ? `\`${name.name}\` depends on itself` : `\`${ident.name}\` is chosen after \`${name.name}\``,
+          part,
+          {
+            label: itself ? "" : "not chosen yet",
+            secondary: itself ? [] : [{ span: spanOf(context, ident), text: "chosen here" }],
+            helps: itself ? [] : [`put \`choose ${ident.name} …\` before \`choose ${name.name} …\``],
+          },
+        );
+      });
+    }
+    later.delete(name.name);
   }
 }
 
@@ -168,15 +260,25 @@ function readSettings(
   const { values, sections } = readSection(
     SEARCH,
     { kind: "Settings", items, start, end },
-    { title: "a search", at, holds: ["limit"], also: EXPRESSIONS },
+    { title: "a search", at, holds: ["limit"], also: EXPRESSIONS, otherNames: OTHER_NAMES },
     context,
   );
-  const [limit] = sections;
+  const [limit, second] = sections;
+  if (limit !== undefined && second !== undefined)
+    say(context, "E0704", "`limit` is set twice", spanOf(context, second.name), {
+      label: "the second time",
+      secondary: [{ span: spanOf(context, limit.name), text: "first set here" }],
+    });
   const none: ast.Settings = { kind: "Settings", items: [], start, end };
   const limits = readSection(
     LIMIT,
     limit?.settings ?? none,
-    { title: "`limit`", at: limit === undefined ? at : spanOf(context, limit.name), holds: [] },
+    {
+      title: "`limit`",
+      at: limit === undefined ? at : spanOf(context, limit.name),
+      holds: [],
+      otherNames: OTHER_LIMITS,
+    },
     context,
   ).values;
   return { values, limits };
@@ -187,8 +289,11 @@ const COSTS = ["params", "flops", "memory", "latency"] as const;
 function objectivesOf(item: ast.Search, context: Context): readonly Objective[] {
   const objectives = item.statements.flatMap((each) => (each.kind === "Objective" ? [objectiveOf(each, context)] : []));
   const metrics = objectives.filter(({ kind }) => kind === "metric");
-  if (metrics.length > 1)
-    fail(context, "E0802", "a search learns one metric; others may be costs", item.name, {
+  const [, second] = item.statements.filter(
+    (each): each is ast.Objective => each.kind === "Objective" && costOfObjective(each) === undefined,
+  );
+  if (second !== undefined)
+    fail(context, "E0802", "a search learns one metric; others may be costs", second.value, {
       helps: ["`maximize val.uar` and `minimize params(model)`"],
     });
   if (metrics.length === 1) return objectives;
@@ -201,9 +306,14 @@ function readDefaultMetric(context: Context): { readonly value: Objective } {
   return { value: { kind: "metric", goal: "maximize", metric: "val.accuracy" } };
 }
 
-function objectiveOf({ how, value }: ast.Objective, context: Context): Objective {
+function costOfObjective({ value }: ast.Objective): (typeof COSTS)[number] | undefined {
   const name = value.kind === "Call" && value.callee.kind === "Name" ? value.callee.name : undefined;
-  const cost = COSTS.find((each) => each === name);
+  return COSTS.find((each) => each === name);
+}
+
+function objectiveOf(objective: ast.Objective, context: Context): Objective {
+  const { how, value } = objective;
+  const cost = costOfObjective(objective);
   if (cost !== undefined) return { kind: "cost", goal: how, cost };
   const goal = valMetric.read(value, { context, name: `\`${how}\`` });
   const better = goal.better === "larger" ? "maximize" : "minimize";
@@ -218,10 +328,9 @@ function objectiveOf({ how, value }: ast.Objective, context: Context): Objective
 
 interface Base {
   readonly model: Expr;
-  readonly names: ReadonlySet<string>;
   readonly given: Selection;
   readonly choose: readonly ast.Choose[];
-  readonly grafts: GraftChoices;
+  readonly uses: ModelUses;
   readonly context: Context;
   readonly bind: ReadonlyMap<string, number>;
 }
@@ -238,7 +347,9 @@ function positionsOf(base: Base): (from: string, to: string, node: Expr) => read
       return range.matches.map((path) => shortestName(all, path));
     }
     if (range.kind === "levels" || range.kind === "backwards")
-      return fail(context, "E0503", `\`${range.from}\` and \`${range.to}\` do not span a range`, node);
+      return fail(context, "E0503", `\`${range.from}\` and \`${range.to}\` do not span a range`, node, {
+        helps: range.kind === "backwards" ? [`\`@${range.to}..@${range.from}\``] : [],
+      });
     const near = suggest(range.end, known);
     return fail(
       context,
@@ -253,18 +364,30 @@ function positionsOf(base: Base): (from: string, to: string, node: Expr) => read
   };
 }
 
-function ungraftedPositions({ model, names, given, choose, grafts, context, bind }: Base): readonly string[] {
+function ungraftedPositions({ model, given, choose, uses, context, bind }: Base): readonly string[] {
   const selection = new Map<string, Chosen>(given);
-  for (const name of names) selection.set(name, { kind: "absent" });
   // What is no graft may be needed to make the network: its first option does.
-  const ignored: Factor[] = [];
   const nowhere = (_: string, __: string, node: Expr): never =>
-    fail(context, "E0804", "positions are chosen for grafts", node);
+    fail(context, "E0804", "positions are chosen for grafts", node, {
+      label: "no `with` of the model takes them",
+      helps: ["`model = … with STIA at spots`"],
+    });
   for (const item of choose) {
-    if (grafts.all.has(item.name.name)) continue;
-    const { domain } = readChoice(item, ignored, nowhere, context);
-    const [first] = domain.options;
-    if (first !== undefined && domain.kind === "one") selection.set(item.name.name, { kind: "one", ...first });
+    const { name } = item.name;
+    if (isGraft(uses, name)) {
+      selection.set(name, { kind: "absent" });
+      continue;
+    }
+    const factors: Factor[] = [];
+    const choice = readChoice(
+      item,
+      factors,
+      { between: nowhere, graft: undefined, names: new Set(selection.keys()) },
+      context,
+    );
+    const levels = factors.map((_, i) => (i === 0 && choice.domain.kind === "one" && !choice.domain.optional ? 0 : 1));
+    if (choice.domain.kind === "subset") levels.fill(0);
+    selection.set(name, chosenAt(choice, levels, selection, context.module.source.text));
   }
   const { source } = context.module;
   const { expr } = substitute(model, selection, source.text);
@@ -295,9 +418,9 @@ export function makeCandidateModel(
 const MODEL = "Model";
 
 /** `context` with reports of its own: what is said of one candidate is not said of the search. */
-export function asideOf({ build: { program }, module }: Context): Context {
+export function asideOf({ build: { program }, module, locals }: Context): Context {
   const aside: Program = { ...program, reports: newReports(), steps: 0 };
-  return topContext(newBuild(aside, new Map()), module);
+  return { ...topContext(newBuild(aside, new Map()), module), locals };
 }
 
 /** Whether `action` goes through without a word. */

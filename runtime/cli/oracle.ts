@@ -49,6 +49,7 @@ export function openOracle(program: Program, loops: Loops): Runner {
         ),
       );
     },
+    repeat: () => Promise.reject(new EngineError({ kind: "usage", what: "the interpreter has no steps to time" })),
     dispose() {
       params.clear();
     },

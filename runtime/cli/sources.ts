@@ -8,7 +8,7 @@ import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve as resolvePath, sep } from "node:path";
 import type { Resolve } from "../../compiler/model.ts";
 import type { Source } from "../../grammar/source.ts";
-import { STD_FOLDER } from "../train/std.ts";
+import { builtTree, STD_FOLDER } from "../train/std.ts";
 import { CommandError, EXIT, systemError } from "./exit.ts";
 
 /** Source texts larger than this are not models. */
@@ -77,7 +77,8 @@ export function diskResolve(entry: Source, from: string): Resolve {
     } catch (error) {
       return { error: error instanceof Error ? error.message : String(error) };
     }
-    const source: Source = { path: shown, text };
+    const tree = file.startsWith(STD_FOLDER) ? builtTree(file) : undefined;
+    const source: Source = { path: shown, text, ...(tree === undefined ? {} : { tree }) };
     files.set(source, file);
     read.set(file, source);
     return source;

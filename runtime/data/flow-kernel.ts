@@ -168,5 +168,5 @@ function encodeKernel(pitch: number): FlowKernel {
 }
 
 /** By size, smallest first. */
-export const flowKernels: readonly FlowKernel[] = PITCHES.map(encodeKernel);
+export const FLOW_KERNELS: readonly FlowKernel[] = PITCHES.map(encodeKernel);
 export const FLOW_PLANES: number = PLANES.length;

@@ -13,7 +13,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { FLOW_PLANES, flowKernels as importedKernels } from "./flow-kernel.ts";
+import { FLOW_KERNELS, FLOW_PLANES } from "./flow-kernel.ts";
 
 export interface FlowOptions {
   /** Step of the dual ascent; stable up to 0.25. */
@@ -51,7 +51,7 @@ export interface Flow {
 }
 
 // Under names of this file: a thread's text knows no imports and declares these itself (see tvl1Program).
-const flowKernels = importedKernels;
+const flowKernels = FLOW_KERNELS;
 const flowPlanes = FLOW_PLANES;
 
 interface Level {

@@ -18,5 +18,6 @@ export {
   type SafetensorsFile,
 } from "./safetensors.ts";
 export { define, type Model, type ModelDefinition, type ParameterSource, type Tensor } from "./typed.ts";
+export { wasmCapability } from "./wasm/capability.ts";
 export { openWasm } from "./wasm/runner.ts";
 export { openWebGPU } from "./webgpu.ts";

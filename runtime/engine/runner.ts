@@ -34,6 +34,11 @@ export interface Runner {
    * allocations that it wrote, and ends the pass by giving false. Slow; to find the layer where numbers go wrong.
    */
   trace(look: Look): Promise<void>;
+  /**
+   * Runs step `step` of the pass `times` times over, submitted at once, and resolves when the device has finished: for
+   * profiles. None is nothing but the way there and back. What the step leaves behind is then of no use.
+   */
+  repeat(step: number, times: number): Promise<void>;
   dispose(): void;
 }
 

@@ -255,6 +255,13 @@ class WebGPURunner implements Runner {
     }
   }
 
+  async repeat(index: number, times: number): Promise<void> {
+    const prepared = this.#run[index];
+    if (prepared === undefined) throw new EngineError({ kind: "usage", what: `the program has no step ${index}` });
+    this.#submit(Array.from({ length: times }, () => prepared));
+    await this.#finish();
+  }
+
   /** The first `length` numbers of an allocation, when the device has done all it was given. */
   async #copy(allocation: number, length: number): Promise<Float32Array> {
     const size = length * 4;

@@ -11,7 +11,7 @@ export const el = (name: string, className: string, ...children: readonly string
   tag(name, className === "" ? {} : { class: className }, ...children, "");
 
 /** A number and its unit stay on one line. */
-export const unbroken = (words: string): string =>
+const unbroken = (words: string): string =>
   words.replaceAll(/(\d) (?=(?:%|±|(?:GiB|MiB|pt|h|min|s)\b))/g, "$1\u00a0").replaceAll("± ", "±\u00a0");
 
 /** A paragraph of plain text. */
@@ -69,7 +69,7 @@ export function pairs(rows: readonly (readonly [string, string])[]): string {
 }
 
 /** A part of the page that its navigation leads to; `content` is markup. */
-export function section(id: string, title: string, ...content: readonly string[]): string {
+function section(id: string, title: string, ...content: readonly string[]): string {
   return tag("section", { id }, el("h2", "", escapeText(title)), ...content);
 }
 

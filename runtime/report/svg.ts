@@ -40,10 +40,16 @@ export function label(x: number, y: number, content: string, attributes: Attribu
   return tag("text", { x, y, fill: "var(--muted)", ...attributes }, escapeText(content));
 }
 
-/** About how wide a text of 12 px is drawn: sans-serif letters are 0.56 em wide on average, wide scripts 1 em. */
+/**
+ * About how wide a text of 12 px is drawn: sans-serif letters are 0.56 em wide on average, circles and squares 0.87 em,
+ * wide scripts 1 em.
+ */
 export function textWidth(text: string, size = 12): number {
   let width = 0;
-  for (const letter of text) width += (letter.codePointAt(0) ?? 0) > 0x2e80 ? 1 : 0.56;
+  for (const letter of text) {
+    const code = letter.codePointAt(0) ?? 0;
+    width += code > 0x2e80 ? 1 : code >= 0x25a0 && code < 0x2600 ? 0.87 : 0.56;
+  }
   return width * size;
 }
 

@@ -20,7 +20,7 @@ import type { StudyRow } from "./study.ts";
 const sha256 = (value: unknown): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
 
 /** The first candidate that may be trained: whatever it is, its recipe says how all are trained. */
-export function firstCandidate({ space }: Search): { readonly levels: readonly number[]; readonly label: string } {
+function firstCandidate({ space }: Search): { readonly levels: readonly number[]; readonly label: string } {
   const first = space.candidates.find(({ refused }) => refused === undefined);
   if (first === undefined) throw new Error("internal: a search without a feasible candidate");
   return first;

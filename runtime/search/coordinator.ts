@@ -6,15 +6,14 @@
  * store: it may be killed at any moment and begun again anywhere, and two of one study do no harm, for one of them leads
  * and the other waits.
  */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import type { Search } from "../../compiler/search/search.ts";
-import { type KnownStudy, nextDecision } from "./next.ts";
+import { type StudyKnown, trialRowsOf } from "./methods/ledger.ts";
+import { decideAgain, nextDecision } from "./methods/schedule.ts";
 import { isPassing, outlast, pause } from "./patience.ts";
 import type { TrialQueue } from "./queue/queue.ts";
 import { reconcile } from "./queue/reconcile.ts";
-import { trialIdOf } from "./store/ids.ts";
-import type { Decision, ObservationRow, Phase, StudyRow, StudyStore, TrialRow } from "./study.ts";
+import type { Decision, StudyRow, StudyStore, TrialRow } from "./study.ts";
 import type { TrainTrial } from "./training.ts";
 import { LOST_SECONDS, pollStore, runWorker, type WorkerEvent, type WorkerTiming } from "./worker.ts";
 
@@ -69,48 +68,6 @@ export class HopelessError extends Error {
     super(message);
     this.name = "HopelessError";
   }
-}
-
-/** The seed of a trial: one for each replicate, so that candidates are paired, and fresh where nothing may be reused. */
-export function trialSeed({ seed }: Pick<Search, "seed">, phase: Phase, replicate: number): number {
-  const group = phase === "confirm" || phase === "final" ? phase : "search";
-  const hash = createHash("sha256")
-    .update(JSON.stringify(["trial", seed, group, replicate]))
-    .digest();
-  // Masks take 32 bits of it.
-  return hash.readUInt32BE(0);
-}
-
-/** The trials that a decision begins, numbered on. */
-export function trialsOf(study: StudyRow, { proposals }: Decision, before: number): readonly TrialRow[] {
-  const { search } = study;
-  let number = before;
-  return proposals.flatMap((proposal): readonly TrialRow[] => {
-    if (proposal.kind !== "begin") return [];
-    const { phase, replicate, epochs } = proposal;
-    const candidate = search.space.candidates[proposal.candidate];
-    if (candidate === undefined) throw new Error(`internal: there is no candidate ${proposal.candidate}`);
-    number += 1;
-    return [
-      {
-        id: trialIdOf(study.id, candidate.hash, phase, replicate),
-        number,
-        candidate: candidate.hash,
-        phase,
-        replicate,
-        seed: trialSeed(search, phase, replicate),
-        epochs,
-        state: "waiting",
-        attempt: 0,
-        fruitless: 0,
-        worker: undefined,
-        heartbeat: undefined,
-        error: undefined,
-        started: undefined,
-        ended: undefined,
-      },
-    ];
-  });
 }
 
 /**
@@ -229,14 +186,17 @@ class Coordinator {
   async #decide(): Promise<"wait" | "decided" | "complete"> {
     const { study } = this.#options;
     const store = this.#store;
-    // Observations first: what is seen of a trial was there before its state is read.
-    const observations = await store.observations(study.id);
+    // The trials before what was observed of them: one that ends in between has ended.
     const trials = await store.trials(study.id);
+    const observations = await store.observations(study.id);
     const decisions = await store.decisions(study.id);
     this.#lookForHope(trials);
-    const next = nextDecision(study.search, { trials, observations, decisions, open: this.#open() });
+    const under = trials.filter(({ state }) => state === "waiting" || state === "running").length;
+    const known: StudyKnown = { study: study.id, trials, observations, decisions };
+    // With enough under way only the end is to be found out.
+    const next = under >= this.#open() ? "wait" : nextDecision(study.search, known);
     if (next === "finished") return "complete";
-    if (next !== "wait") await store.decide(study.id, next, trialsOf(study, next, trials.length));
+    if (next !== "wait") await store.decide(study.id, next, trialRowsOf(study.search, known, next));
     await this.#tell();
     return next === "wait" ? "wait" : "decided";
   }
@@ -339,72 +299,13 @@ function isAlive(pid: number): boolean {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------ replay
-
-/** What was known when a decision was made, from what the store has kept of it. */
-export function knownAt(
-  study: StudyRow,
-  all: {
-    readonly trials: readonly TrialRow[];
-    readonly observations: readonly ObservationRow[];
-    readonly decisions: readonly Decision[];
-  },
-  { sequence, seen, pending, proposals }: Decision,
-): KnownStudy {
-  const decisions = all.decisions.slice(0, sequence - 1);
-  const observations = all.observations.slice(0, seen);
-  const begun = decisions.reduce((sum, each) => sum + each.proposals.filter(({ kind }) => kind === "begin").length, 0);
-  const last = new Map(observations.map((row) => [row.trial, row]));
-  const stopped = new Set<string>();
-  const asked = new Map<string, number>();
-  for (const decision of decisions)
-    for (const proposal of decision.proposals) {
-      if (proposal.kind === "stop") stopped.add(proposal.trial);
-      if (proposal.kind === "promote") asked.set(proposal.trial, proposal.epochs);
-    }
-  const under = new Set(pending);
-  const trials = all.trials.slice(0, begun).map((trial): TrialRow => {
-    const row = last.get(trial.id);
-    const state: TrialRow["state"] = under.has(trial.id)
-      ? "waiting"
-      : row === undefined
-        ? "cancelled"
-        : row.value === undefined
-          ? "failed"
-          : row.epochs >= study.search.epochs
-            ? "complete"
-            : "paused";
-    const first = trialsEpochs(decisions, trial.number);
-    return {
-      ...trial,
-      state,
-      epochs: asked.get(trial.id) ?? first ?? trial.epochs,
-      ended: state === "paused" && !stopped.has(trial.id) ? undefined : (trial.ended ?? 0),
-    };
-  });
-  return { trials, observations, decisions, open: pending.length + proposals.length };
-}
-
-/** Epochs that a trial was begun with, by its number. */
-function trialsEpochs(decisions: readonly Decision[], number: number): number | undefined {
-  let at = 0;
-  for (const { proposals } of decisions)
-    for (const proposal of proposals) if (proposal.kind === "begin" && ++at === number) return proposal.epochs;
-  return undefined;
-}
-
 /** Makes every decision again; gives those that come out otherwise. */
 export function replay(
   study: StudyRow,
-  all: {
-    readonly trials: readonly TrialRow[];
-    readonly observations: readonly ObservationRow[];
-    readonly decisions: readonly Decision[];
-  },
+  journal: Omit<StudyKnown, "study">,
 ): readonly { readonly decision: Decision; readonly made: Decision | "wait" | "finished" }[] {
-  return all.decisions.flatMap((decision) => {
-    const made = nextDecision(study.search, knownAt(study, all, decision));
-    const same = typeof made !== "string" && JSON.stringify(made) === JSON.stringify(decision);
-    return same ? [] : [{ decision, made }];
+  return journal.decisions.flatMap((decision) => {
+    const made = decideAgain(study.search, { study: study.id, ...journal }, decision.sequence);
+    return typeof made !== "string" && JSON.stringify(made) === JSON.stringify(decision) ? [] : [{ decision, made }];
   });
 }

@@ -27,8 +27,8 @@ export function changesOf(before: Compared, after: Compared): readonly string[] 
   const changes: string[] = [];
   if (before.searchHash !== after.searchHash) {
     changes.push(...compareRecords("the search's", settingsOf(before.search), settingsOf(after.search)));
-    changes.push(...candidateChanges(before.search, after.search));
-    changes.push(...compareRecords("the recipe's", ownRecipe(before), ownRecipe(after)));
+    const recipe = compareRecords("the recipe's", ownRecipe(before), ownRecipe(after));
+    changes.push(...candidateChanges(before.search, after.search, recipe.length > 0), ...recipe);
     if (changes.length === 0)
       changes.push(`the search's hash was ${before.searchHash.slice(0, 12)} and is ${after.searchHash.slice(0, 12)}`);
   }
@@ -43,7 +43,8 @@ function settingsOf({ space: _space, name: _name, starts, ...settings }: Search)
   return { ...settings, starts: starts.length };
 }
 
-function candidateChanges(before: Search, after: Search): readonly string[] {
+/** @param explained whether the recipe says why all are trained otherwise */
+function candidateChanges(before: Search, after: Search, explained: boolean): readonly string[] {
   const [old, now] = [before, after].map(({ space }) => new Map(space.candidates.map((one) => [one.label, one])));
   if (old === undefined || now === undefined) return [];
   const gone = [...old.keys()].filter((label) => !now.has(label));
@@ -59,7 +60,9 @@ function candidateChanges(before: Search, after: Search): readonly string[] {
   return [
     ...(come.length > 0 ? [`its space has gained ${named(come)}`] : []),
     ...(gone.length > 0 ? [`its space has lost ${named(gone)}`] : []),
-    ...(others.length > 0 ? [`${named(others)} compute${others.length === 1 ? "s" : ""} something else`] : []),
+    ...(others.length > 0 && !(explained && others.length === now.size)
+      ? [`${named(others)} compute or train something else`]
+      : []),
     ...(refused.length > 0 ? [`the requirements judge ${named(refused)} otherwise`] : []),
   ];
 }

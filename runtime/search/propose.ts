@@ -31,6 +31,8 @@ export interface Knowledge {
   readonly observations: readonly Observation[];
   /** Under way, once for each trial. */
   readonly pending: readonly { readonly candidate: number; readonly rung: number }[];
+  /** Candidates that are not to be proposed, e.g. because their training failed. What they have shown counts. */
+  readonly closed?: ReadonlySet<number>;
   /** Seed of the study, and how many proposals came before: together they make the generator. */
   readonly seed: number;
   readonly step: number;

@@ -15,9 +15,9 @@ import type { Search } from "../../compiler/search/search.ts";
 export type Phase = "baseline" | "screen" | "search" | "random" | "confirm" | "final";
 
 /**
- * `waiting` to be taken; `running` by a worker; `paused` behind a rung, with a checkpoint; `complete`; `failed` by its own
- * fault, more than `MOST_FRUITLESS` times without progress; `cancelled` by a person. One whose worker has gone is
- * `waiting` again.
+ * `waiting` to be taken; `running` by a worker; `paused` behind a rung, with a checkpoint, and for good once it has
+ * `ended`; `complete`; `failed` by its own fault, more than `MOST_FRUITLESS` times in a row without progress; `cancelled`
+ * by a person. One whose worker has gone is `waiting` again.
  */
 export type TrialState = "waiting" | "running" | "paused" | "complete" | "failed" | "cancelled";
 
@@ -41,7 +41,7 @@ export interface TrialRow {
   readonly state: TrialState;
   /** Rises with every taking; whoever holds an older one may not write any more. */
   readonly attempt: number;
-  /** Attempts in a row without progress. */
+  /** Attempts in a row that ended by the trial's own fault and without progress; a worker that has gone is no fault. */
   readonly fruitless: number;
   readonly worker: string | undefined;
   /** Milliseconds since 1970, by the store's clock. */
@@ -175,7 +175,10 @@ export interface StudyStore {
    * asking again.
    */
   lead(study: string, who: string, seconds: number): Promise<boolean>;
-  /** Writes a decision and the trials it makes, if `sequence` is the next; false if somebody else wrote it. */
+  /**
+   * Writes a decision and the trials it makes, if `sequence` is the next; false if somebody else wrote it. Promotes and
+   * stops those of its trials that are still paused; one that was stopped has `ended`.
+   */
   decide(study: string, decision: Decision, trials: readonly TrialRow[]): Promise<boolean>;
   decisions(study: string): Promise<readonly Decision[]>;
 
@@ -196,7 +199,7 @@ export interface StudyStore {
   /** The end of a trial: logged as an observation (never of a final trial's test metrics). */
   commit(trial: string, attempt: number, value: number, result: TrialResult): Promise<boolean>;
   results(study: string): Promise<ReadonlyMap<string, TrialResult>>;
-  /** The trial's own fault: waiting again, or failed after MOST_FRUITLESS in a row without progress. */
+  /** The trial's own fault: waiting again, or failed after more than MOST_FRUITLESS in a row without progress. */
   fail(trial: string, attempt: number, error: string): Promise<TrialState | "lost">;
   /** Given back by who was told to stop: waiting again, no attempt counted. */
   release(trial: string, attempt: number): Promise<boolean>;
@@ -208,7 +211,10 @@ export interface StudyStore {
   /** Keeps bytes by their SHA-256; there already: nothing to do. */
   putObject(bytes: Uint8Array): Promise<string>;
   getObject(hash: string): Promise<Uint8Array | undefined>;
-  /** Removes what no trial refers to any more; gives the number and bytes. */
+  /**
+   * Removes what no trial refers to any more, checkpoints of complete and stopped trials among it; gives the number and
+   * bytes. While trials are running, what was brought within the last hour stays.
+   */
   collectGarbage(): Promise<{ readonly objects: number; readonly bytes: number }>;
   /** Reads every object again; gives those that are not what their name says, or are missing. */
   verify(): Promise<readonly { readonly hash: string; readonly problem: string }[]>;

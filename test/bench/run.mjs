@@ -1,133 +1,148 @@
 /**
- * Benchmarks: `npm run bench [-- --json] [-- --quick]`. Figures for specs/performance.md, never for tests.
+ * Benchmarks: `npm run bench` (`-- --help` says what there is). Figures for specs/performance.md, never for tests.
  *
- * Runs the built package (dist/), one case after the other in this process, and prints the median, the fastest and the
- * slowest run of each. Compilation is timed cold, the first time in the process, after the modules were loaded.
+ * Runs the built package. Every measurement is a fresh process (child.mjs), in rounds that take turns, so that whatever
+ * else the machine does meets all. Results are checked before and after they are timed. Two more rows are the command's
+ * own speed: `check`, a whole process of `netc check examples/headline.net`, and `compile`, the same model from its source
+ * to a program for the default WebGPU record (`cold`: first in a process).
  */
+import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { cpus } from "node:os";
-import { scheduleLoops } from "../../dist/compiler/assemble.js";
-import { WEBGPU_DEFAULT } from "../../dist/compiler/capability.js";
-import { bindModel, compile, lowerModel } from "../../dist/compiler/compile.js";
-import { elaborate } from "../../dist/compiler/elaborate/elaborate.js";
-import { diskResolve } from "../../dist/runtime/cli/sources.js";
-import { initialise } from "../../dist/runtime/engine/init.js";
-import { wasmCapability } from "../../dist/runtime/engine/wasm/capability.js";
-import { openWasm } from "../../dist/runtime/engine/wasm/runner.js";
+import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { entriesOf, median, parseArguments, ratiosOf, ratioTable, rowOf, tableOf, USAGE } from "./results.mjs";
+import { WORKLOADS } from "./workloads.mjs";
 
-const json = process.argv.includes("--json");
-const quick = process.argv.includes("--quick");
-const capability = await wasmCapability();
-const { threads } = capability;
-const batch = new Map([["N", 1]]);
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const CHILD = fileURLToPath(new URL("./child.mjs", import.meta.url));
+const MAIN = join(root, "dist/runtime/cli/main.js");
+const OWN = ["check", "compile"];
+/** What a software adapter does in a second. */
+const SMALL = new Set(["conv_64x56", "nonlocal"]);
 
-function read(path) {
-  const source = { path, text: readFileSync(path, "utf8") };
-  const { model, diagnostics } = elaborate(source, diskResolve(source, process.cwd()), {});
-  if (model === undefined) throw new Error(`${path}: ${diagnostics.map((d) => d.message).join("; ")}`);
-  return model;
+const words = process.argv.slice(2);
+if (words.includes("--help")) {
+  console.log(USAGE);
+  process.exit(0);
+}
+let options;
+let against;
+try {
+  options = parseArguments(words, [...Object.keys(WORKLOADS), ...OWN]);
+  if (options.against !== undefined) against = entriesOf(JSON.parse(readFileSync(options.against, "utf8")));
+} catch (error) {
+  console.error(error.message);
+  process.exit(2);
+}
+const { quick } = options;
+
+/** Runs Node; resolves to what it printed. */
+function node(args) {
+  return new Promise((done, fail) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (data) => {
+      stdout += data;
+    });
+    child.stderr.on("data", (data) => {
+      stderr += data;
+    });
+    child.on("error", fail);
+    child.on("close", (code) =>
+      code === 0 ? done({ stdout, stderr }) : fail(new Error(stderr.trim().split("\n").slice(-8).join("\n"))),
+    );
+  });
 }
 
-function take(result) {
-  if (!("ok" in result)) throw new Error(result.diagnostics.map((d) => d.message).join("; "));
-  return result.ok;
-}
-
-/** Milliseconds of `work`, by the wall and by the processor. */
-async function timed(work) {
-  const cpu = process.cpuUsage();
-  const start = performance.now();
-  const value = await work();
-  const wall = performance.now() - start;
-  const { user, system } = process.cpuUsage(cpu);
-  return { value, wall, cpu: (user + system) / 1000 };
-}
-
-const results = [];
-function record(name, walls, extra = {}) {
-  const sorted = [...walls].sort((a, b) => a - b);
-  const row = {
-    name,
-    median: sorted[Math.floor(sorted.length / 2)],
-    best: sorted[0],
-    worst: sorted.at(-1),
-    runs: sorted.length,
-    ...extra,
+async function sampleOn(workload, device) {
+  const request = {
+    workload,
+    device,
+    adapter: options.adapter,
+    warmMs: quick ? 300 : 1500,
+    timedMs: quick ? 300 : 2000,
+    leastRuns: quick ? 2 : 5,
+    started: Date.now(),
   };
-  results.push(row);
-  if (!json) {
-    const rate = row.gflops === undefined ? "" : `  ${row.gflops.toFixed(1)} GFLOP/s`;
-    console.log(
-      `${name.padEnd(44)} ${row.median.toFixed(1).padStart(9)} ms  (${row.best.toFixed(1)} to ${row.worst.toFixed(1)}, ${row.runs} runs)${rate}`,
-    );
+  try {
+    return JSON.parse((await node([CHILD, JSON.stringify(request)])).stdout);
+  } catch (error) {
+    // The message stands in the line that Node shows it in.
+    return { failed: /^\w*Error: (.*)$/m.exec(error.message)?.[1] ?? error.message };
   }
 }
 
-// ---- compiling the headline, cold: what a person waits for after start-up
-const HEADLINE = "examples/headline.net";
-const stages = {};
-const front = await timed(() => read(HEADLINE));
-stages.elaborate = front.wall;
-const bound = await timed(() => take(bindModel(front.value, batch)));
-const lowered = await timed(() => take(lowerModel(bound.value, WEBGPU_DEFAULT)));
-stages.lower = lowered.wall;
-const scheduled = await timed(() => scheduleLoops(lowered.value.loops, WEBGPU_DEFAULT));
-stages.schedule = scheduled.wall;
-const whole = front.wall + bound.wall + lowered.wall + scheduled.wall;
-const processor = front.cpu + bound.cpu + lowered.cpu + scheduled.cpu;
-record("headline: source to kernels, cold (WebGPU)", [whole], { cpu: processor, stages });
-const again = [];
-for (let run = 0; run < (quick ? 1 : 3); run++)
-  again.push(
-    (await timed(() => take(compile(read(HEADLINE), { target: WEBGPU_DEFAULT, sizes: batch, seed: 0 })))).wall,
+/** Prints what a process took when it ends. */
+const SPENT = `data:text/javascript,${encodeURIComponent(
+  "process.on('exit',()=>{const{user,system}=process.cpuUsage();process.stderr.write('spent '+(user+system)/1000+' '+process.resourceUsage().maxRSS)})",
+)}`;
+
+async function sampleCheck() {
+  const start = performance.now();
+  const { stderr } = await node(["--import", SPENT, MAIN, "check", "examples/headline.net"]);
+  const [, cpu, resident] = /spent (\S+) (\S+)/.exec(stderr);
+  return { ms: performance.now() - start, cpu: Number(cpu), residentBytes: Number(resident) * 1024 };
+}
+
+async function sampleCompile() {
+  return JSON.parse((await node([fileURLToPath(new URL("./compile.mjs", import.meta.url))])).stdout);
+}
+
+const wanted = options.workloads ?? [...Object.keys(WORKLOADS), ...OWN];
+const cells = wanted
+  .filter((workload) => !OWN.includes(workload))
+  .flatMap((workload) =>
+    options.devices
+      .filter((device) => device === "wasm" || !quick || options.workloads !== undefined || SMALL.has(workload))
+      .map((device) => ({ workload, device, samples: [] })),
   );
-record("headline: source to program, warm (WebGPU)", again);
-
-// ---- running on the CPU
-async function forward(name, path, runs) {
-  const model = read(path);
-  const program = take(compile(model, { target: capability, sizes: batch, seed: 0 }));
-  const runner = await openWasm(program);
-  await runner.load((upload, into) => initialise(upload, program.seed, into));
-  for (const { name: input, shape } of program.inputs) {
-    const size = shape.reduce((product, extent) => product * extent, 1);
-    runner.write(
-      input,
-      Float32Array.from({ length: size }, (_, i) => Math.sin(i * 0.37)),
-    );
+const own = Object.fromEntries(OWN.filter((name) => wanted.includes(name)).map((name) => [name, []]));
+for (let round = 1; round <= options.rounds; round++) {
+  for (const { workload, device, samples } of cells) {
+    const sample = await sampleOn(workload, device);
+    samples.push(sample);
+    const said = sample.failed === undefined ? `${sample.median.toFixed(2)} ms` : `failed: ${sample.failed}`;
+    console.error(`round ${round} of ${options.rounds}: ${workload} on ${device}: ${said}`);
   }
-  const [output] = program.outputs;
-  await runner.run();
-  const first = await runner.read(output.name);
-  if (!first.every(Number.isFinite)) throw new Error(`${name}: the output is not finite`);
-  const walls = [];
-  for (let run = 0; run < runs; run++) walls.push((await timed(() => runner.run())).wall);
-  const last = await runner.read(output.name);
-  if (!last.every((value, i) => value === first[i])) throw new Error(`${name}: two runs gave different outputs`);
-  runner.dispose();
-  const macs = program.run.reduce((sum, step) => sum + step.macs, 0);
-  const median = [...walls].sort((a, b) => a - b)[Math.floor(walls.length / 2)];
-  record(name, walls, { macs, gflops: (2 * macs) / median / 1e6 });
+  for (let run = 0; run < (quick ? 2 : 5); run++) own.check?.push(await sampleCheck());
+  own.compile?.push(await sampleCompile());
 }
 
-await forward(`tiny two-stream STIA, wasm, ${threads} threads`, "examples/tiny_stia.net", quick ? 5 : 20);
-await forward(`VGG16 at 224, batch 1, wasm, ${threads} threads`, "examples/vgg16.net", quick ? 3 : 9);
-await forward(`ResNet-50 at 224, batch 1, wasm, ${threads} threads`, "examples/resnet50.net", quick ? 3 : 9);
-if (!quick) await forward(`headline at 224, batch 1, wasm, ${threads} threads`, HEADLINE, 5);
-
-if (json)
+const rows = cells.map(({ workload, device, samples }) => rowOf(workload, device, WORKLOADS[workload].flops, samples));
+for (const [workload, samples] of Object.entries(own)) {
+  const least = (of) => Math.min(...samples.map(of));
+  rows.push({
+    workload,
+    device: "netc",
+    ms: median(samples.map(({ ms }) => ms)),
+    least: least(({ ms }) => ms),
+    cpu: least(({ cpu }) => cpu),
+    ...(workload === "compile" ? { cold: least(({ cold }) => cold), coldCpu: least(({ coldCpu }) => coldCpu) } : {}),
+    residentBytes: Math.max(...samples.map(({ residentBytes }) => residentBytes)),
+    rounds: options.rounds,
+    runs: samples.length,
+  });
+}
+const results = {
+  date: new Date().toISOString(),
+  node: process.version,
+  cpu: cpus()[0]?.model,
+  cores: availableParallelism(),
+  memoryBytes: totalmem(),
+  load: loadavg()[0],
+  adapter: options.adapter,
+  quick,
+  rows,
+};
+const ratios = against === undefined ? undefined : ratiosOf(rows, against);
+if (options.json)
+  console.log(JSON.stringify({ ...results, ...(ratios === undefined ? {} : { ratios }) }, undefined, 1));
+else {
   console.log(
-    JSON.stringify(
-      {
-        date: new Date().toISOString().slice(0, 10),
-        node: process.version,
-        cpu: cpus()[0]?.model,
-        threads,
-        relaxedSimd: capability.relaxedSimd,
-        results,
-      },
-      undefined,
-      1,
-    ),
+    `${results.date}, ${results.cpu}, ${results.cores} cores, load ${results.load.toFixed(1)}, ${results.node}\n`,
   );
-process.exit(0);
+  console.log(tableOf(rows));
+  if (ratios !== undefined) console.log(`\ntheirs divided by netc's: above 1 netc leads\n${ratioTable(ratios)}`);
+}
+process.exit(rows.some(({ failed }) => failed !== undefined) ? 1 : 0);

@@ -1,7 +1,7 @@
 /**
- * The tests of the command and of searches run what `npm run build` wrote: as a user's shell does, and as the processes
- * of trials do. Before them, once: build again if a source is newer than the build, so that nobody tests what they have
- * just changed away.
+ * The tests of the command, of searches and of the benchmark run what `npm run build` wrote: as a user's shell does, and
+ * as the processes of trials do. Before them, once: build again if a source is newer than the build, so that nobody tests
+ * what they have just changed away.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
@@ -37,7 +37,7 @@ declare module "vitest" {
 /** vitest's global setup: does nothing where only tests of other rooms were asked for (`vitest run test/grammar`). */
 export function setup(project: TestProject): void {
   const asked = process.argv.slice(2).filter((word) => word.includes("test/"));
-  if ((asked.length > 0 && !asked.some((path) => /test\/(cli|search)/.test(path))) || !stale()) {
+  if ((asked.length > 0 && !asked.some((path) => /test\/(?:cli|search|bench)/.test(path))) || !stale()) {
     project.provide("buildFailure", "");
     return;
   }

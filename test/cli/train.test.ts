@@ -37,9 +37,9 @@ write(
   ),
 );
 
-beforeAll(async () => {
-  await makeSet(join(at, "set"), { subjects: 3, clips: 8, width: 32, height: 24 });
-});
+// Runs begin while tests are collected, before any `beforeAll`: they wait for the set themselves.
+const set = makeSet(join(at, "set"), { subjects: 3, clips: 8, width: 32, height: 24 });
+beforeAll(() => set);
 
 interface Options {
   readonly shell?: string;
@@ -56,7 +56,9 @@ const untilEpoch = (name: string): string =>
   `until grep -qs '"kind":"epoch"' ${name}/metrics.jsonl; do sleep 0.1; done`;
 
 describe.concurrent("a run", () => {
-  const runs = Promise.all([train("first", ["--seed", "1"]), train("second", ["--seed", "2", "--json"])]);
+  const runs = set.then(() =>
+    Promise.all([train("first", ["--seed", "1"]), train("second", ["--seed", "2", "--json"])]),
+  );
 
   test("is shown line by line, and ends with scores and a report", async () => {
     const [{ code, stdout, stderr }] = await runs;

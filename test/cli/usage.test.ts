@@ -90,7 +90,7 @@ describe.concurrent("help", () => {
     expect(ran.stderr).toMatch(/^Usage: netc .*check.*compile.*inspect.*predict.*doctor.*Exit codes: 0 fine.*--json/s);
   });
 
-  for (const command of ["", "check", "compile", "inspect", "predict", "report", "doctor"])
+  for (const command of ["", "check", "compile", "inspect", "profile", "predict", "report", "doctor"])
     test(`netc ${command} --help`, async () => {
       const ran = await netc([...(command === "" ? [] : [command]), "--help"], { cwd: at });
       expect(ran).toMatchObject({ code: 0, stderr: "" });

@@ -95,6 +95,21 @@ describe("grafts", () => {
     expect(usersOf(model, at(model, "stia_conv3")).some((user) => user.layer.startsWith("stia_conv3_2"))).toBe(true);
   });
 
+  test("stack also where the first leaves a stream as it is", () => {
+    const one = 'STIA(direction="to_spatial")';
+    const other = 'STIA(direction="to_temporal")';
+    // The first looks at the temporal map as it was, the second at the spatial map that the first has made.
+    const model = modelOf(`VGG16 ×2 with ${one} at conv3 with ${other} at conv3 with SE at conv3`);
+    const looksAt = (unit: string): readonly string[] =>
+      [...new Set(model.graph.nodes.flatMap((node) => (node.layer.startsWith(unit) ? node.inputs : [])))]
+        .filter((input) => input.op !== "param" && input.op !== "constant" && !input.layer.startsWith(unit))
+        .map((input) => input.layer);
+    expect(looksAt("stia_conv3.").toSorted()).toEqual(["spatial.conv3.conv3_3", "temporal.conv3.conv3_3"]);
+    expect(looksAt("stia_conv3_2.").toSorted()).toEqual(["stia_conv3", "temporal.conv3.conv3_3"]);
+    expect(looksAt("spatial.se_conv3")).toEqual(["stia_conv3"]);
+    expect(looksAt("temporal.se_conv3")).toEqual(["stia_conv3_2"]);
+  });
+
   test("before a position touch only what enters it", () => {
     const model = modelOf("ResNet18 with SE at before layer2[0].conv1");
     const conv = model.graph.nodes.find((node) => node.layer === "layer2[0].conv1" && node.op === "conv2d");

@@ -45,6 +45,7 @@ function doubling(uploads: { path: string; values: Float32Array }[]): Runner {
     read: async () => x,
     readState: async () => x,
     trace: async () => {},
+    repeat: async () => {},
     dispose: () => {},
   };
 }

@@ -29,25 +29,25 @@ describe("the display", () => {
   it("shows the interval, what runs, what was lost, and chance", () => {
     const lines = displayOf(state).join("\n");
     expect(lines).toContain("spent 14.8 of 30 trainings");
-    expect(lines).toContain("leads by the model  ○○●●● STIA 4  val.uar 73.25 [72.64, 73.86] % expected, not final");
-    expect(lines).toContain("search at random would have  72.84 [72.02, 73.58] %");
-    expect(lines).toMatch(/#16 {2}○○○●● STIA 4 .*epoch 7\/27.*gpu0 {2}silent for 31 s/);
+    expect(lines).toContain("leads by the model  ○○●●● STIA(4)  val.uar 73.25 [72.64, 73.86] % expected, not final");
+    expect(lines).toContain("search at random would have  72.33 [71.93, 72.73] % by now, expected over seeds");
+    expect(lines).toMatch(/#16 {2}○○○●● STIA\(4\) .*epoch 7\/27.*gpu0 {2}silent for 31 s/);
     expect(lines).toContain("1 failed, 2 repeated attempts");
     expect(lines).toContain("2 workers, 1 trial waiting");
     expect(lines).toContain("SYNTHETIC");
-    expect(lines).toContain("#18 ●●●○○ STIA 4 failed: the device was lost");
+    expect(lines).toContain("#18 ●●●○○ STIA(4) failed: the device was lost");
     expect(lines).not.toMatch(/undefined|NaN|\bbest\b/);
   });
 
   it("says of the end what fresh seeds say", () => {
     const lines = displayOf(displayState(complete, fakeFindings(), 0)).join("\n");
-    expect(lines).toMatch(/on fresh seeds {2}○○●●● STIA 4 {2}test UAR \d\d\.\d\d ± \d\.\d\d % \(5 seeds\)/);
-    expect(lines).toContain("final trainings: 45 of 45");
+    expect(lines).toMatch(/on fresh seeds {2}○○●●● STIA\(4\) {2}test UAR \d\d\.\d\d ± \d\.\d\d % \(5 seeds\)/);
+    expect(lines).toContain("final trainings: 40 of 40");
   });
 
   it("says when nothing is known and nobody works", () => {
     const bare = { ...running, trials: [], observations: [], decisions: [], results: {}, metrics: {} };
-    const none = { leader: undefined, noise: undefined, ranks: [], importance: undefined, band: [] };
+    const none = { leaders: [], noise: undefined, ranks: [], importance: undefined, band: [] };
     const lines = displayOf(displayState(bare, none, 0)).join("\n");
     expect(lines).toContain("nothing leads yet");
     expect(lines).toContain("nothing is running");
@@ -140,7 +140,7 @@ describe("a terminal", () => {
     display.note("the store answers again");
     const lines = displayOf(displayState(running, fakeFindings(), last), screen.columns - 1, 22);
     expect(screen.lines.slice(0, -1).filter((row) => row !== "")).toEqual([
-      "#18 ●●●○○ STIA 4 failed: the device was lost",
+      "#18 ●●●○○ STIA(4) failed: the device was lost",
       "the store answers again",
       ...lines,
     ]);
@@ -176,8 +176,8 @@ describe("a log", () => {
     const lines = written.join("").split("\n");
     expect(lines[0]).toMatch(/^Placement {2}SYNTHETIC/);
     expect(written.length).toBeGreaterThan(before + 10);
-    expect(lines).toContain("#16 ○○○●● STIA 4 taken by gpu0, search");
-    expect(lines).toContain("#18 ●●●○○ STIA 4 failed: the device was lost");
+    expect(lines).toContain("#16 ○○○●● STIA(4) taken by gpu0, search");
+    expect(lines).toContain("#18 ●●●○○ STIA(4) failed: the device was lost");
     expect(lines.at(-2)).toBe("done");
     // oxlint-disable-next-line no-control-regex -- those that must not come through
     for (const line of lines) expect(line).not.toMatch(/[\u0000-\u001f\u007f]/);
@@ -201,7 +201,7 @@ describe("a log", () => {
     expect(values).toContainEqual({
       event: "failed",
       trial: 18,
-      candidate: "●●●○○ STIA 4",
+      candidate: "●●●○○ STIA(4)",
       error: "the device was lost",
     });
     expect(values.at(-1)).toEqual({ event: "end", text: "done" });
@@ -221,11 +221,11 @@ describe("events", () => {
   it("tell of a lost worker, of who takes the trial again, and of its end", () => {
     const lost = change(16, { state: "waiting", worker: undefined });
     expect(eventsBetween(running, lost)).toEqual([
-      { event: "lost", trial: 16, candidate: "○○○●● STIA 4", worker: "gpu0" },
+      { event: "lost", trial: 16, candidate: "○○○●● STIA(4)", worker: "gpu0" },
     ]);
     const again = change(16, { state: "running", worker: "gpu3", attempt: 2 });
     expect(eventsBetween(lost, again)).toEqual([
-      { event: "taken", trial: 16, candidate: "○○○●● STIA 4", phase: "search", worker: "gpu3", attempt: 2 },
+      { event: "taken", trial: 16, candidate: "○○○●● STIA(4)", phase: "search", worker: "gpu3", attempt: 2 },
     ]);
     const id = running.trials[15]?.id ?? "";
     const done = {
@@ -234,7 +234,7 @@ describe("events", () => {
     } as StudyData;
     const [event] = eventsBetween(again, done);
     if (event === undefined) throw new Error("no event");
-    expect(eventText(event, running.study.search)).toBe("#16 ○○○●● STIA 4 done: val.uar 73.21, 4 min 57 s");
+    expect(eventText(event, running.study.search)).toBe("#16 ○○○●● STIA(4) done: val.uar 73.21, 4 min 57 s");
   });
 
   it("tell of decisions and of what they leave or carry on", () => {
@@ -257,7 +257,7 @@ describe("events", () => {
     const events = eventsBetween(running, decided).map((event) => eventText(event, running.study.search));
     expect(events).toEqual([
       "decision 99 (rungs) carries on 1: third of twelve",
-      `#${trial.number} ○●○●○ STIA 4 goes on to epoch 27`,
+      `#${trial.number} ○●○●○ STIA(4) goes on to epoch 27`,
     ]);
   });
 

@@ -423,6 +423,19 @@ describe("a full disk", () => {
   });
 });
 
+test("every commit waits for the disk, but for those that may be lost", async () => {
+  const database = await openSmall(join(folder(), "a.db"));
+  const levelOf = async (): Promise<unknown> => (await database.pragma("PRAGMA synchronous"))[0]?.["synchronous"];
+  const levels: unknown[] = [];
+  for (const lasting of [true, false, true, true, false, false, true]) {
+    await database.write("try", () => Promise.resolve(), lasting);
+    levels.push(await levelOf());
+  }
+  // 2: FULL, 1: NORMAL
+  expect(levels).toEqual([2, 1, 2, 2, 1, 1, 2]);
+  await database.close();
+});
+
 describe("objects", () => {
   test("reach the disk before they have their name", async () => {
     const done: string[] = [];

@@ -14,5 +14,5 @@ behavesAsAStore("SQLite", {
     const address = mkdtempSync(join(at, "store-"));
     return { address, open: (options) => openStore(address, options) };
   },
-  runs: 30,
+  runs: 20,
 });

@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { elaborateWithRecipes } from "../../compiler/recipe/elaborate.ts";
+import { elaborateSearch } from "../../compiler/search/elaborate.ts";
 import type { Diagnostic } from "../../grammar/diagnostic.ts";
 import { renderDiagnostics } from "../../grammar/render.ts";
 import { resolveWith } from "../elaborate/programs.ts";
@@ -16,11 +17,17 @@ const FILES: Readonly<Record<string, string>> = {
   "layers.net": "block ConvBN(c: int) = Conv(c, use_bias=false) @conv -> BatchNorm @bn -> ReLU\n",
 };
 
-const check = (text: string) => elaborateWithRecipes({ path: "test.net", text }, resolveWith(FILES));
+/** Everything that a file says; a search is enumerated. */
+function check(text: string): { readonly diagnostics: readonly Diagnostic[] } {
+  const source = { path: "test.net", text };
+  const resolve = resolveWith(FILES);
+  const found = elaborateWithRecipes(source, resolve);
+  return found.diagnostics.length === 0 && /^search /m.test(text) ? elaborateSearch(source, resolve) : found;
+}
 
 const codesOf = (diagnostics: readonly Diagnostic[]): readonly string[] => diagnostics.map((each) => each.code);
 
-describe.each(["language.md", "recipes.md", "diagnostics.md", "ir.md"])("%s", (document) => {
+describe.each(["language.md", "recipes.md", "search.md", "diagnostics.md", "ir.md"])("%s", (document) => {
   const text = readDocument(document);
   const blocks = blocksOf(text);
 

@@ -1,8 +1,9 @@
 /**
- * The tables of settings in specs/recipes.md, made from the schema that reads them.
+ * The tables of settings in specs/recipes.md and specs/search.md, made from the schemas that read them.
  */
 import { DATA, GROUP, RECIPE, STAGE, STREAM, type Table } from "../../compiler/recipe/schema.ts";
 import { WORDS } from "../../compiler/recipe/words.ts";
+import { LIMIT, SEARCH, SEARCH_WORDS } from "../../compiler/search/words.ts";
 
 const TABLES: Readonly<Record<string, Table>> = {
   recipe: RECIPE,
@@ -10,6 +11,13 @@ const TABLES: Readonly<Record<string, Table>> = {
   data: DATA,
   stream: STREAM,
   group: GROUP,
+  search: SEARCH,
+  limit: LIMIT,
+};
+
+const WORD_TABLES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  words: WORDS,
+  searchwords: SEARCH_WORDS,
 };
 
 function tableText(table: Table): string {
@@ -20,8 +28,8 @@ function tableText(table: Table): string {
   return ["| setting | takes | default | meaning |", "|---|---|---|---|", ...rows].join("\n");
 }
 
-function wordsText(): string {
-  const rows = Object.entries(WORDS).map(
+function wordsText(table: Readonly<Record<string, readonly string[]>>): string {
+  const rows = Object.entries(table).map(
     ([what, words]) => `| ${what} | ${words.map((word) => `\`${word}\``).join(" · ")} |`,
   );
   return ["| | |", "|---|---|", ...rows].join("\n");
@@ -32,8 +40,8 @@ const MARKED = /<!-- table (\w+) -->\n[^]*?<!-- end -->/g;
 /** `text` with the tables between its marks made anew. */
 export function withTables(text: string): string {
   return text.replace(MARKED, (_, name: string) => {
-    const table = TABLES[name];
-    const made = name === "words" ? wordsText() : table === undefined ? undefined : tableText(table);
+    const [table, words] = [TABLES[name], WORD_TABLES[name]];
+    const made = words !== undefined ? wordsText(words) : table === undefined ? undefined : tableText(table);
     if (made === undefined) throw new Error(`there is no table \`${name}\``);
     return `<!-- table ${name} -->\n${made}\n<!-- end -->`;
   });

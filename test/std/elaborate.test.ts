@@ -4,10 +4,12 @@ import { describe, expect, test } from "vitest";
 import { elaborate } from "../../compiler/elaborate/elaborate.ts";
 import { costOf } from "../../compiler/graph/cost.ts";
 import { graphHash } from "../../compiler/graph/hash.ts";
+import { printGraph } from "../../compiler/graph/print.ts";
 import type { Model, Resolve } from "../../compiler/model.ts";
 import { showShape, substitute } from "../../compiler/size.ts";
 import { mapResolver, torchvisionName } from "../../compiler/weights/map.ts";
 import { planWeights } from "../../compiler/weights/plan.ts";
+import { parse } from "../../grammar/parser.ts";
 import type { Source } from "../../grammar/source.ts";
 
 const sources = new Map<string, Source>();
@@ -300,4 +302,21 @@ describe("weights", () => {
     expect(backbone.missing).toEqual([]);
     expect(backbone.fresh).toHaveLength(48);
   });
+});
+
+test.each(["tiny_stia.net", "resnet50.net"])("%s is the same from syntax trees that went through JSON", (name) => {
+  const built = new Map<string, Source>();
+  const fromTrees: Resolve = (path, from) => {
+    const source = resolve(path, from);
+    if (source === undefined || "error" in source || !path.startsWith("std/")) return source;
+    const known = built.get(path) ?? { ...source, tree: JSON.parse(JSON.stringify(parse(source).file)) };
+    built.set(path, known);
+    return known;
+  };
+  const text = readFileSync(join("examples", name), "utf8");
+  const { model, diagnostics } = elaborate({ path: "test.net", text }, fromTrees, { bind: new Map() });
+  expect(diagnostics).toEqual([]);
+  if (model === undefined) throw new Error("no model");
+  expect(built.size).toBeGreaterThan(2);
+  expect(printGraph(model.graph)).toBe(printGraph(example(name).graph));
 });

@@ -123,6 +123,28 @@ it("uses relaxed SIMD where the machine has it", async () => {
   expect(runner.device).toBe("wasm, 2 threads");
 });
 
+it("repeats a step alone, and is right again in the next pass", async () => {
+  const graph = bottleneck();
+  const program = programOf(graph, 2);
+  const { runner, want } = await start(graph, program);
+  for (const [index] of program.run.entries()) await runner.repeat(index, 3);
+  await runner.repeat(0, 0);
+  await runner.run();
+  for (const [name, values] of want) assertClose(await runner.read(name), values, name, 1e-5);
+  expect(await problemOf(runner.repeat(program.run.length, 1))).toMatchObject({ kind: "usage" });
+});
+
+it("opens a program again, alone and beside itself", async () => {
+  const graph = lenet(1);
+  const program = programOf(graph, 2);
+  const { runner: first, want } = await start(graph, program);
+  const { runner: second } = await start(graph, program);
+  for (const runner of [first, second]) {
+    await runner.run();
+    for (const [name, values] of want) assertClose(await runner.read(name), values, name, 1e-5);
+  }
+});
+
 describe("errors", () => {
   const graph = lenet(1);
 

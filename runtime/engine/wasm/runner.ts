@@ -62,6 +62,12 @@ function allocate({ pages }: MemoryPlan): WebAssembly.Memory {
   }
 }
 
+/**
+ * Modules by the bytes that they were compiled from, while somebody has those: a program that is opened again, as for
+ * every evaluation of a training, compiles nothing.
+ */
+const compiledModules = new WeakMap<Uint8Array, Promise<WebAssembly.Module>>();
+
 function compileKernels(
   program: Program,
   { moduleOf = (code) => WebAssembly.compile(code) }: WasmOptions,
@@ -70,8 +76,10 @@ function compileKernels(
     Promise.all(
       program.kernels.map(async ({ name, code }) => {
         if (typeof code === "string") throw new EngineError({ kind: "usage", what: `kernel ${name} holds no WASM` });
+        const compiled = compiledModules.get(code) ?? moduleOf(code);
+        compiledModules.set(code, compiled);
         try {
-          return await moduleOf(code);
+          return await compiled;
         } catch (error) {
           const why = error instanceof Error ? error.message : String(error);
           throw new EngineError({ kind: "no-device", what: `kernel ${name} does not compile on this machine: ${why}` });
@@ -185,6 +193,16 @@ class WasmRunner implements Runner {
       });
       if (!look(step.layers, written)) return;
     }
+  }
+
+  repeat(index: number, times: number): Promise<void> {
+    const [step, prepared] = [this.program.run[index], this.#runSteps[index]];
+    if (step === undefined || prepared === undefined)
+      return Promise.reject(new EngineError({ kind: "usage", what: `the program has no step ${index}` }));
+    return this.#runAll(
+      Array.from({ length: times }, () => step),
+      Array.from({ length: times }, () => prepared),
+    );
   }
 
   dispose(): void {

@@ -73,8 +73,8 @@ export interface DisplayState {
         readonly toNone: Interval | undefined;
       }
     | undefined;
-  /** The largest single score that search at random would be expected to have by now, and the search's. */
-  readonly chance: { readonly random: Interval; readonly search: number } | undefined;
+  /** What search at random would hand over by now, over seeds; where the noise is not known, its largest single score. */
+  readonly chance: { readonly random: Interval; readonly overSeeds: boolean } | undefined;
   readonly running: readonly RunningTrial[];
   /** What ended last, the newest first, in words. */
   readonly ended: readonly string[];
@@ -105,8 +105,13 @@ function secondsLeftOf(data: StudyData, trainings: number, workers: number): Tim
 }
 
 /** What the fresh seeds say of the choice so far. */
-function resultOf(scores: Scores, { none }: Space, name: (index: number) => string): DisplayState["result"] {
-  const choice = choiceOf(scores);
+function resultOf(
+  scores: Scores,
+  { leaders }: Findings,
+  { none }: Space,
+  name: (index: number) => string,
+): DisplayState["result"] {
+  const choice = choiceOf(scores, leaders);
   const own = choice === undefined ? undefined : scores.tried.get(choice)?.final;
   if (choice === undefined || own === undefined) return undefined;
   const reference = none === undefined || none === choice ? undefined : scores.tried.get(none)?.final;
@@ -145,7 +150,8 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
   const curve = searchCurveOf(data, target, LIMITED);
   const newest = curve.at(-1);
   const band = newest === undefined ? undefined : findings.band.findLast((step) => step.spent <= newest.spent + 1e-9);
-  const { leader } = findings;
+  const [leader] = findings.leaders;
+  const withoutAny = findings.leaders.find(({ candidate }) => candidate === space.none)?.expected;
   const leading = leader === undefined ? undefined : space.candidates[leader.candidate];
   const none = space.none === undefined ? undefined : space.candidates[space.none];
   const feasible = space.candidates.filter(({ refused }) => refused === undefined);
@@ -185,14 +191,15 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
             candidate: shortLabel(notation, space, leading),
             expected: leader.expected,
             toNone:
-              leader.none === undefined || leading.index === space.none
+              withoutAny === undefined || leading.index === space.none
                 ? undefined
-                : leader.expected.value - leader.none.value,
+                : leader.expected.value - withoutAny.value,
             params: leading.costs.params,
             noneParams: none?.costs.params,
           },
-    result: resultOf(scores, space, (index) => name(space.candidates[index]?.hash ?? "")),
-    chance: newest === undefined || band === undefined ? undefined : { random: band.expected, search: newest.soFar },
+    result: resultOf(scores, findings, space, (index) => name(space.candidates[index]?.hash ?? "")),
+    chance:
+      band === undefined ? undefined : { random: band.worth ?? band.expected, overSeeds: band.worth !== undefined },
     running: running.map((trial) => {
       const quiet = trial.heartbeat === undefined ? 0 : (now - trial.heartbeat) / 1000;
       return {

@@ -11,7 +11,7 @@ import { bar, duration, figure, fit, type Piece, plain } from "../../train/progr
 import type { DisplayState, RunningTrial } from "./display-state.ts";
 import { displayState } from "./display-state.ts";
 import { eventsBetween, eventText, type StudyEvent } from "./events.ts";
-import { findingsOf } from "./findings.ts";
+import { currentFindings } from "./findings.ts";
 import {
   differenceText,
   differenceUnitOf,
@@ -130,14 +130,14 @@ function result({ result, metric }: DisplayState, brief: boolean): readonly Piec
 function chance({ chance, metric }: DisplayState): readonly Piece[] {
   if (chance === undefined) return [];
   const score = (value: number): string => scoreText(value, metric.text);
-  const { random, search } = chance;
+  const { random, overSeeds } = chance;
+  const range = `${score(random.value)} ${rangeText(random, score)}`;
   return [
     {
       rank: 0,
-      text: `search at random would have  ${spaced(`${score(random.value)} ${rangeText(random, score)}`, unitOf(metric.text))} as its luckiest single score`,
-      short: `random would have ${score(random.value)} ${rangeText(random, score)} at its luckiest`,
+      text: `search at random would have  ${spaced(range, unitOf(metric.text))} by now, ${overSeeds ? "expected over seeds" : "as its luckiest single score"}`,
+      short: `random would have ${range}${overSeeds ? "" : " at its luckiest"}`,
     },
-    { rank: 1, text: `the search's luckiest: ${score(search)}` },
   ];
 }
 
@@ -231,7 +231,7 @@ export interface DisplayOptions {
   readonly json?: boolean;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
-  /** Findings of a study; costs about a second in a large space, so it is asked only when there are further scores. */
+  /** Findings of a study; they take time in a large space, so they are asked for only when there are further scores. */
   readonly find?: (data: StudyData) => Findings;
 }
 
@@ -251,7 +251,7 @@ const STAYS: ReadonlySet<StudyEvent["event"]> = new Set(["failed", "lost", "stat
 
 /** Shows a study on `stream` until `end`. */
 export function openDisplay(stream: DisplayStream, options: DisplayOptions = {}): Display {
-  const { json = false, now = Date.now, find = findingsOf } = options;
+  const { json = false, now = Date.now, find = currentFindings } = options;
   const live = !json && stream.isTTY === true && process.env["TERM"] !== "dumb";
   let before: StudyData | undefined;
   let found: { readonly observations: number; readonly findings: Findings } | undefined;

@@ -15,7 +15,7 @@ import type { StudyData } from "./study-data.ts";
 
 interface OfTrial {
   readonly trial: number;
-  /** In words, as in a table: `○○●●○ STIA 4`. */
+  /** In words, as in a table: `○○●●○ STIA(4)`. */
   readonly candidate: string;
 }
 

@@ -23,9 +23,7 @@ const validationTitle = ({ metric }: StudyReport): string =>
 
 /** The name of a row in a figure: its role, or its dots and words. */
 function rowName(report: StudyReport, roles: readonly string[], candidate: ReportCandidate): string {
-  const role = roles.find((role) => role !== "finalist");
-  if (role === undefined) return candidate.short;
-  return candidate.index === report.space.none ? role : `${roles.join(", ")}  ${candidate.short}`;
+  return candidate.index === report.space.none ? roles.join(", ") : `${roles.join(", ")}  ${candidate.short}`;
 }
 
 // ------------------------------------------------------------------------------------------------------ learning curves
@@ -139,7 +137,7 @@ export function seedsFigure(report: StudyReport): Figure | undefined {
   const values = named.flatMap(({ seeds, mean }) => [...seeds.map(({ value }) => value), mean.low, mean.high]);
   const finite = values.filter(Number.isFinite);
   if (named.length === 0 || finite.length === 0) return undefined;
-  const left = Math.min(330, Math.max(...named.map(({ name }) => textWidth(name))) + 24);
+  const left = Math.min(460, Math.max(...named.map(({ name }) => textWidth(name))) + 24);
   const right = WIDE - 20;
   const top = 34;
   const bottom = top + ROW * named.length;
@@ -394,7 +392,7 @@ export function frontFigures(report: StudyReport): readonly Figure[] {
     of.flatMap(({ candidate: index, roles, mean }) => {
       const candidate = candidateAt(report, index);
       if (candidate === undefined || Number.isNaN(costIn(candidate, cost)) || Number.isNaN(mean.value)) return [];
-      const name = !named ? "" : (roles.find((role) => role !== "finalist") ?? candidate.dots.join(" "));
+      const name = !named ? "" : (roles[0] ?? candidate.short);
       return [
         {
           x: costIn(candidate, cost),

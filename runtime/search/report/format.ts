@@ -28,7 +28,7 @@ export function signedText(value: number, text: Unit): string {
 }
 
 /** ` ± 0.98`, half of a symmetric interval; empty where there is none. */
-export function halfText({ value, low, high }: Interval, text: Unit): string {
+function halfText({ value, low, high }: Interval, text: Unit): string {
   return Number.isNaN(low) || Number.isNaN(high) ? "" : ` ± ${scaled(Math.max(high - value, value - low), text)}`;
 }
 

@@ -27,7 +27,7 @@ export interface RowDifference {
 /** A row of the table: a candidate that was trained on fresh seeds. */
 export interface TableRow {
   readonly candidate: number;
-  /** `choice`, `none`, `all`, `only conv3`, `without conv3`, `finalist`, `best of random`. */
+  /** `choice`, `none`, `all`, `only conv3`, `without conv3`, `finalist 1`, `best of random`. */
   readonly roles: readonly string[];
   /** On fresh seeds; of the side that the table is about. */
   readonly seeds: readonly Seeded[];
@@ -52,7 +52,7 @@ export interface SearchRow {
 export interface ReportCandidate {
   readonly index: number;
   readonly label: string;
-  /** Dots and words: `○○●●○ STIA 4`. */
+  /** Dots and words: `○○●●○ STIA(4)`. */
   readonly short: string;
   readonly hash: string;
   /** By set of positions. */
@@ -109,6 +109,8 @@ export interface Noise {
   readonly deviation: Interval;
   readonly trainings: number;
   readonly candidates: number;
+  /** Correlation between two candidates of one seed; NaN where it cannot be told. */
+  readonly pairing: number;
 }
 
 /** What a position contributes. */
@@ -133,10 +135,12 @@ export interface Pairing {
 export interface Importance {
   readonly contributions: readonly Contribution[];
   readonly pairs: readonly Pairing[];
-  /** Shares of the variance over the space, where they are known: of the positions alone, and of their pairs. */
-  readonly shares: { readonly main: number; readonly pair: number } | undefined;
+  /** What the model expects without any, and with all of them. */
+  readonly none: number;
+  readonly all: number;
   /** How it was computed. */
   readonly method: string;
+  readonly notes: readonly string[];
 }
 
 /** A step of the search: a score at a spend. */
@@ -151,22 +155,24 @@ export interface CurveStep {
 /** What search at random would have as its largest score after so many trainings. */
 export interface BandStep {
   readonly spent: number;
+  /** The largest single score: as optimistic as any that was chosen for being large. */
   readonly expected: Interval;
+  /** What the candidate that has it is worth over seeds; undefined where the noise is not known. */
+  readonly worth: Interval | undefined;
 }
 
-/** The candidate that the search's model expects most of. */
+/** A candidate that has been trained, and what the search's model expects of it. */
 export interface Leader {
   /** Index of the candidate. */
   readonly candidate: number;
   /** What a full training would show on average over seeds. Not a result: the same scores chose it. */
   readonly expected: Interval;
-  /** The same for `none`. */
-  readonly none: Interval | undefined;
 }
 
 /** What is computed from the search's scores by a model, or by drawing again. */
 export interface Findings {
-  readonly leader: Leader | undefined;
+  /** In the order in which the search would choose them. */
+  readonly leaders: readonly Leader[];
   readonly noise: Noise | undefined;
   readonly ranks: readonly RungRank[];
   readonly importance: Importance | undefined;
@@ -206,6 +212,8 @@ export interface StudyReport extends Findings {
   };
   readonly objectives: readonly string[];
   readonly requirements: readonly string[];
+  /** Most milliseconds of a forward pass; what is slower, which only measuring tells, is marked. */
+  readonly latencyLimit: number | undefined;
   readonly notation: Notation;
   readonly space: {
     readonly points: number;
@@ -235,7 +243,10 @@ export interface StudyReport extends Findings {
     /** Of it, and on top of it, in full trainings. */
     readonly spent: number;
     readonly byPhase: Readonly<Record<Phase, number>>;
+    /** `paused`: behind a rung, and not decided about. */
     readonly states: Readonly<Record<TrialState, number>>;
+    /** Left behind a rung for good. */
+    readonly left: number;
     readonly deviceSeconds: number;
     readonly overheadSeconds: number;
     readonly wallSeconds: number;
@@ -247,7 +258,7 @@ export interface StudyReport extends Findings {
   readonly kernels: { readonly hits: number; readonly misses: number };
   /** Index of the candidate that the search chose, before any fresh seed was seen. */
   readonly choice: number | undefined;
-  readonly bestRandom: { readonly candidate: number; readonly of: number; readonly phase: Phase } | undefined;
+  readonly bestRandom: { readonly candidate: number; readonly of: number } | undefined;
   readonly rows: readonly TableRow[];
   readonly searchRows: readonly SearchRow[];
   readonly subjects: readonly SubjectComparison[];

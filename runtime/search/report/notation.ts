@@ -83,9 +83,35 @@ export function notationOf(factors: readonly Factor[]): Notation {
   };
 }
 
-/** The dots of a set: `○○●●○`. */
-export function dotsOf(set: PositionSet, levels: readonly number[]): string {
-  return set.positions.map(({ factor }) => ((levels[factor] ?? 0) > 0 ? PLACED : EMPTY)).join("");
+/** More positions than one takes in at a glance. */
+const MANY = 8;
+
+/** The dots of a set: `○○●●○`; many of them in groups, by what stands before `_` or by fours, if `grouped`. */
+export function dotsOf({ positions }: PositionSet, levels: readonly number[], grouped = false): string {
+  const groupOf = (name: string, k: number): string => {
+    const end = name.lastIndexOf("_");
+    return end < 0 ? String(Math.floor(k / 4)) : name.slice(0, end);
+  };
+  let text = "";
+  for (const [k, { factor, name }] of positions.entries()) {
+    const before = positions[k - 1];
+    if (grouped && positions.length > MANY && before !== undefined && groupOf(before.name, k - 1) !== groupOf(name, k))
+      text += " ";
+    text += (levels[factor] ?? 0) > 0 ? PLACED : EMPTY;
+  }
+  return text;
+}
+
+/** An argument that is itself chosen, as levels are written: `reduction={2, 4, 8}`. */
+const CHOSEN = /(\w+) *= *\{[^{}]*\}/g;
+
+/** A level without the arguments that have columns of their own: `STIA` of `STIA(reduction={2, 4, 8})`. */
+function bare(level: string): string {
+  return level
+    .replaceAll(CHOSEN, "")
+    .replaceAll(/(?:, *)+(?=\))|(?<=\()(?: *,)+ */g, "")
+    .replaceAll(/(?:, *){2,}/g, ", ")
+    .replaceAll(/\( *\)/g, "");
 }
 
 /** The words of the other choices; `–` for what is absent. */
@@ -94,23 +120,52 @@ export function wordsOf(
   factors: readonly Factor[],
   levels: readonly number[],
 ): readonly string[] {
-  return others.map(({ factor }) => factors[factor]?.levels[levels[factor] ?? 0] || "–");
+  return others.map(({ factor }) => bare(factors[factor]?.levels[levels[factor] ?? 0] ?? "") || "–");
 }
 
-/** A candidate in one short text, for a line: `○○●●○ STIA 4`; `none` without any attention. */
+/** A candidate in one short text, for a line: `○○●●○ STIA(4) lr=0.001`; `○○○○○ none` without any attention. */
 export function shortLabel(notation: Notation, { factors, none }: Space, { index, levels }: Candidate): string {
   const dots = notation.sets.map((set) => dotsOf(set, levels));
-  const words = wordsOf(notation, factors, levels).filter((word) => word !== "–");
-  const text = [...dots, ...words].join(" ");
-  return index === none ? (dots.length === 0 ? "none" : `${dots.join(" ")} none`) : text === "" ? "none" : text;
+  const words = wordsOf(notation, factors, levels);
+  const given = notation.others.map((other, k) => ({ ...other, word: words[k] ?? "–" }));
+  const parentOf = (name: string): string => name.slice(0, Math.max(0, name.lastIndexOf(".")));
+  const named = new Set(given.map(({ name }) => name));
+  const choices = given.flatMap(({ name, title, word }) => {
+    if (word === "–" || named.has(parentOf(name))) return [];
+    const within = given.filter((one) => parentOf(one.name) === name && one.word !== "–");
+    // A number says nothing without its name.
+    const own = /^[\d.e+-]+$/.test(word) ? `${title}=${word}` : word;
+    if (within.length === 0) return [own];
+    // Where there are other arguments too, each has its name.
+    return own.endsWith(")")
+      ? [`${own.slice(0, -1)}, ${within.map((one) => `${one.title}=${one.word}`).join(", ")})`]
+      : [`${own}(${within.map((one) => one.word).join(", ")})`];
+  });
+  const text = [...dots, ...choices].join(" ");
+  if (text === "") return "none";
+  return index === none && choices.length === 0 ? `${text} none` : text;
 }
 
-/** Heading of a set's dots: `conv 1 2 3 4 5`, or the set's name where that would be long. */
-export function headingOf({ name, stem, positions }: PositionSet): string {
+/** Heading of a set's dots: `conv 12345`, or its ends where that would be long; with the set's name if there are several. */
+export function headingOf({ name, stem, positions }: PositionSet, several: boolean): string {
   const shorts = positions.map(({ short }) => short);
   const [first = "", last = ""] = [shorts[0], shorts.at(-1)];
-  if (shorts.every((short) => short.length === 1)) return `${stem === "" ? name : stem} ${shorts.join("")}`;
-  return `${name}: ${stem}${first}…${last}`;
+  const brief = shorts.every((short) => short.length === 1);
+  const text =
+    shorts.length === 1
+      ? `${stem}${first}`
+      : brief && stem !== ""
+        ? `${stem} ${shorts.join("")}`
+        : `${stem}${first}…${last}`;
+  return several || !brief || stem === "" ? `${name}: ${text}` : text;
+}
+
+/** What a position is called in words: `conv3`; `spots.conv3` where other sets have it too. */
+export function placeOf({ sets }: Notation, factors: readonly Factor[], factor: number): string {
+  const name = factors[factor]?.name ?? "";
+  const position = name.slice(name.indexOf(".") + 1).replace(/^@/, "");
+  const shared = sets.filter(({ positions }) => positions.some((one) => one.name === position)).length > 1;
+  return shared ? name.replace(".@", ".") : position;
 }
 
 /** What the dots stand for, in words. */

@@ -41,8 +41,9 @@ import {
 } from "./words.ts";
 
 const PAGE_STYLE = `
-.dots{letter-spacing:.14em;white-space:nowrap;font-size:15px;line-height:1.3}
-th.dots{font-size:13px}
+.dots{letter-spacing:.06em;white-space:nowrap;font-size:14px;line-height:1.3}
+th.dots{font-size:12.5px}
+@media screen and (min-width:1120px){.breakout{width:max-content;min-width:100%;max-width:calc(100vw - 60px);position:relative;left:50%;transform:translateX(-50%)}}
 td.keep,th.keep{white-space:nowrap}
 .ablation{font-size:13px}
 .ablation th{font-size:12.5px}
@@ -56,7 +57,7 @@ td.keep,th.keep{white-space:nowrap}
 `;
 
 /** All drawings of a report, in the page's colours. */
-export function figuresOf(report: StudyReport): readonly Figure[] {
+function figuresOf(report: StudyReport): readonly Figure[] {
   return [
     ...frontFigures(report),
     seedsFigure(report),
@@ -95,14 +96,16 @@ function textTable({ columns, rows }: TextTable, className = ""): string {
       }),
     ),
   );
-  return el("div", "wide", el("table", className, tag("thead", {}, head), tag("tbody", {}, ...body)));
+  // A wide table may be wider than the column where the window is.
+  const frame = className === "ablation" ? "wide breakout" : "wide";
+  return el("div", frame, el("table", className, tag("thead", {}, head), tag("tbody", {}, ...body)));
 }
 
 const named = (figures: readonly Figure[], names: RegExp): readonly Figure[] =>
   figures.filter(({ name }) => names.test(name));
 
 /** What the model expects of its leader, while there is no result. */
-function leaderTile({ leader, candidates, metric }: StudyReport): readonly string[] {
+function leaderTile({ leaders: [leader], candidates, metric }: StudyReport): readonly string[] {
   const candidate = candidates.find(({ index }) => index === leader?.candidate);
   if (leader === undefined || candidate === undefined) return [];
   const { text } = metric;

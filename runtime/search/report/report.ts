@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import type { Method, Objective, Search } from "../../../compiler/search/search.ts";
 import type { Decision, Phase, TrialRow, TrialState } from "../study.ts";
 import { checklistOf } from "./checklist.ts";
-import { findingsOf } from "./findings.ts";
+import { findingsOf, randomTrainings } from "./findings.ts";
 import type { CurveStep, Findings, ReportCandidate, ReportTrial, StudyReport } from "./model.ts";
 import { dotsOf, type Notation, notationOf, shortLabel, wordsOf } from "./notation.ts";
 import { LIMITED, type Scores, scoresOf, spentOf, type Target } from "./scores.ts";
@@ -93,7 +93,7 @@ function candidatesOf(data: StudyData, notation: Notation, scores: Scores): read
       label,
       short: shortLabel(notation, space, candidate),
       hash,
-      dots: notation.sets.map((set) => dotsOf(set, levels)),
+      dots: notation.sets.map((set) => dotsOf(set, levels, true)),
       words: wordsOf(notation, space.factors, levels),
       levels,
       costs,
@@ -168,13 +168,16 @@ function reasonsOf({ space }: Search): StudyReport["space"]["reasons"] {
   return [...reasons]
     .sort((a, b) => b[1] - a[1])
     .slice(0, NAMED)
-    .map(([kind, candidates]) => ({ reason: example(kind), candidates }));
+    .map(([kind, candidates]) => ({ reason: example(kind).replaceAll("`", ""), candidates }));
 }
 
 /** Words that a shell takes as they are. */
 function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
+
+/** What does not look at scores when it proposes. */
+const UNIFORM: ReadonlySet<string> = new Set(["factorial", "random"]);
 
 const STATES: readonly TrialState[] = ["waiting", "running", "paused", "complete", "failed", "cancelled"];
 
@@ -186,8 +189,8 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
   const scores = scoresOf(data);
   const { target } = scores;
   const notation = notationOf(space.factors);
-  const choice = choiceOf(scores);
-  const bestRandom = bestRandomOf(scores);
+  const choice = choiceOf(scores, findings.leaders);
+  const bestRandom = bestRandomOf(randomTrainings(data), target.sign);
   const candidates = candidatesOf(data, notation, scores);
   const latencies = new Map(
     candidates.flatMap(({ index, latency }) => (latency === undefined ? [] : [[index, latency.milliseconds] as const])),
@@ -200,6 +203,7 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     const trials = proposals.filter(({ kind }) => kind === "begin").length;
     if (trials > 0) began.set(method, (began.get(method) ?? 0) + trials);
   }
+  const stopped = stoppedTrials(decisions);
   const ended = Object.values(results);
   const times = trials.flatMap(({ started, ended }) => [started, ended]).filter((time) => time !== undefined);
   const source = study.sources[0]?.path ?? "FILE";
@@ -222,6 +226,7 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     },
     objectives: search.objectives.map(objectiveText),
     requirements: search.requirements,
+    latencyLimit: search.latencyLimit,
     notation,
     space: {
       points: space.points,
@@ -238,15 +243,22 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     method: {
       asked: methodText(search.method),
       used: [...began].map(([name, trials]) => ({ name, trials })),
-      adaptive: untried.length > 0 && trials.some(({ phase }) => phase === "search"),
+      adaptive: decisions.some(
+        ({ method, proposals }) =>
+          !UNIFORM.has(method) && proposals.some((one) => one.kind === "begin" && one.phase === "search"),
+      ),
     },
     budget: {
       spend: search.spend,
       spent: spentOf(scores.spent, LIMITED),
       byPhase: scores.spent,
       states: Object.fromEntries(
-        STATES.map((state) => [state, trials.filter((trial) => trial.state === state).length]),
+        STATES.map((state) => [
+          state,
+          trials.filter((trial) => trial.state === state && !(state === "paused" && stopped.has(trial.id))).length,
+        ]),
       ) as Record<TrialState, number>,
+      left: trials.filter(({ id }) => stopped.has(id)).length,
       deviceSeconds: ended.reduce((sum, { seconds }) => sum + seconds, 0),
       overheadSeconds: ended.reduce((sum, { overheadSeconds }) => sum + overheadSeconds, 0),
       wallSeconds: times.length === 0 ? 0 : (Math.max(...times) - Math.min(...times)) / 1000,

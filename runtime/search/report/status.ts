@@ -5,7 +5,7 @@ import { count, grouped } from "../../report/text.ts";
 import type { Phase } from "../study.ts";
 import { displayOf } from "./display.ts";
 import { displayState } from "./display-state.ts";
-import { findingsOf } from "./findings.ts";
+import { currentFindings } from "./findings.ts";
 import type { Findings } from "./model.ts";
 import type { StudyData } from "./study-data.ts";
 
@@ -28,7 +28,7 @@ function advice({ study, trials }: StudyData, columns: number): readonly string[
 export function statusText(
   data: StudyData,
   now: number,
-  findings: Findings = findingsOf(data),
+  findings: Findings = currentFindings(data),
   columns: number = Number.POSITIVE_INFINITY,
 ): string {
   const state = displayState(data, findings, now);

@@ -7,52 +7,37 @@
 import type { Candidate, Objective, Search } from "../../../compiler/search/search.ts";
 import { holm, pairClips, pairedBootstrap, seedDifference, seedsBootstrap } from "../../metrics/intervals.ts";
 import { metricOfName, type ScoredClip } from "../../metrics/scores.ts";
-import type { Phase } from "../study.ts";
-import type { RowDifference, SearchRow, SubjectComparison, TableRow } from "./model.ts";
-import { type Notation, roleOf } from "./notation.ts";
-import { meanOf, pairedValues, type Scores, type Seeded, type Tried, unpairedDifference } from "./scores.ts";
+import type { Leader, RowDifference, SearchRow, SubjectComparison, TableRow } from "./model.ts";
+import { type Notation, placeOf, roleOf } from "./notation.ts";
+import { meanOf, pairedValues, type Scores, type Seeded, unpairedDifference } from "./scores.ts";
 import type { StudyData } from "./study-data.ts";
 
-/** The mean of the scores that the search chose by; NaN where a candidate has none. Search at random is another search. */
-function searchMean({ searched }: Tried): number {
-  return meanOf(searched.flatMap(({ phase, value }) => (phase === "random" ? [] : [value]))).value;
-}
-
 /**
- * What the search chose: of the candidates that were trained on fresh seeds, the one with the best mean of all trainings
- * before those. None of the table's figures has a part in the choice.
+ * What the search chose: of the candidates that were trained on fresh seeds, the one that leads by its model, among those
+ * that were confirmed if any were. None of the table's figures has a part in the choice.
  */
-export function choiceOf({ tried, target }: Scores): number | undefined {
-  let best: { readonly candidate: number; readonly mean: number; readonly seeds: number } | undefined;
-  for (const one of tried.values()) {
-    const mean = target.sign * searchMean(one);
-    if (one.final.length === 0 || Number.isNaN(mean)) continue;
-    const confirmed = one.trials.filter(({ phase, state }) => phase === "confirm" && state === "complete").length;
-    // Candidates that were trained again as leaders go before those that a single training speaks for.
-    const better = best === undefined || confirmed > best.seeds || (confirmed === best.seeds && mean > best.mean);
-    if (better) best = { candidate: one.candidate, mean, seeds: confirmed };
-  }
-  return best?.candidate;
+export function choiceOf({ tried }: Scores, leaders: readonly Leader[]): number | undefined {
+  const confirmed = new Set(
+    [...tried.values()].flatMap(({ candidate, searched }) =>
+      searched.some(({ phase }) => phase === "confirm") ? [candidate] : [],
+    ),
+  );
+  return leaders.find(
+    ({ candidate }) =>
+      (tried.get(candidate)?.final.length ?? 0) > 0 && (confirmed.size === 0 || confirmed.has(candidate)),
+  )?.candidate;
 }
 
-/** The best of search at random by its own scores, and of how many candidates. */
-export function bestRandomOf({
-  tried,
-  target,
-}: Scores): { readonly candidate: number; readonly of: number; readonly phase: Phase } | undefined {
-  for (const phase of ["random", "screen"] as const) {
-    const drawn = [...tried.values()].flatMap(({ candidate, searched }) => {
-      const own = searched.filter((one) => one.phase === phase);
-      return own.length === 0 ? [] : [{ candidate, mean: target.sign * meanOf(own.map(({ value }) => value)).value }];
-    });
-    const best = drawn.reduce<(typeof drawn)[number] | undefined>(
-      (best, one) => (best === undefined || one.mean > best.mean ? one : best),
-      undefined,
-    );
-    if (best !== undefined) return { candidate: best.candidate, of: drawn.length, phase };
-  }
-  return undefined;
+/** What search at random would hand over: of what it has drawn, the candidate of the best single score. */
+export function bestRandomOf(
+  trainings: readonly { readonly candidate: number; readonly value: number }[],
+  sign: 1 | -1,
+): { readonly candidate: number; readonly of: number } | undefined {
+  const [best] = [...trainings].sort((a, b) => sign * (b.value - a.value));
+  return best === undefined ? undefined : { candidate: best.candidate, of: trainings.length };
 }
+
+const FINALIST = "finalist";
 
 interface Named {
   readonly candidate: Candidate;
@@ -71,8 +56,7 @@ function named(
   finalist: boolean,
 ): Named {
   const { role, factor = 0 } = roleOf(notation, search.space, candidate);
-  const name = search.space.factors[factor]?.name ?? "";
-  const place = name.slice(name.indexOf(".") + 1).replace(/^@/, "");
+  const place = placeOf(notation, search.space.factors, factor);
   const at = notation.placing.indexOf(factor);
   const words: Record<typeof role, readonly [string, number]> = {
     none: ["none", 0],
@@ -91,7 +75,7 @@ function named(
   ];
   return {
     candidate,
-    roles: roles.length === 0 && finalist ? ["finalist"] : roles,
+    roles: roles.length === 0 && finalist ? [FINALIST] : roles,
     rank: chosen ? 2 : role !== "other" ? rank : candidate.index === random ? 4 : 3,
   };
 }
@@ -108,7 +92,7 @@ function difference(
 }
 
 /** A cost as a number that is to be small; NaN where it is not known. */
-export function costOf(
+function costOf(
   objective: Objective & { readonly kind: "cost" },
   candidate: Candidate,
   latency: number | undefined,
@@ -159,6 +143,12 @@ export function tableOf(
         : [{ ...one, ...named(search, notation, candidate, choice, random, one.final.length > 0) }];
     })
     .sort((a, b) => a.rank - b.rank || (a.trials[0]?.number ?? 0) - (b.trials[0]?.number ?? 0));
+  // Finalists have numbers, so that a figure can name them.
+  const finalists = inOrder.filter(({ roles }) => roles[0] === FINALIST);
+  const rolesOf = ({ candidate, roles }: Named): readonly string[] => {
+    const number = finalists.findIndex((one) => one.candidate === candidate);
+    return number < 0 ? roles : [`${FINALIST} ${number + 1}`];
+  };
   const finals = inOrder.filter(({ final }) => final.length > 0);
   const reference = (index: number | undefined): readonly Seeded[] | undefined =>
     index === undefined ? undefined : tried.get(index)?.final;
@@ -184,23 +174,23 @@ export function tableOf(
     ]),
   );
   return {
-    rows: finals.map(({ candidate, roles, final, finalValidation }, k) => ({
-      candidate: candidate.index,
-      roles,
-      seeds: final,
+    rows: finals.map((one, k) => ({
+      candidate: one.candidate.index,
+      roles: rolesOf(one),
+      seeds: one.final,
       mean: means[k] ?? meanOf([]),
-      validation: meanOf(finalValidation.map(({ value }) => value)),
+      validation: meanOf(one.finalValidation.map(({ value }) => value)),
       toNone: withCorrected(k),
       toRandom: withCorrected(finals.length + k),
       front: front[k] ?? false,
     })),
     searchRows: inOrder
       .filter(({ searched }) => searched.length > 0)
-      .map(({ candidate, roles, searched }) => ({
-        candidate: candidate.index,
-        roles,
-        seeds: searched,
-        mean: meanOf(searched.map(({ value }) => value)),
+      .map((one) => ({
+        candidate: one.candidate.index,
+        roles: rolesOf(one),
+        seeds: one.searched,
+        mean: meanOf(one.searched.map(({ value }) => value)),
       })),
   };
 }

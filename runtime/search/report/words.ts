@@ -59,7 +59,7 @@ function placement(report: StudyReport): {
   const { sets, others } = report.notation;
   return {
     columns: [
-      ...sets.map((set): TextColumn => ({ title: headingOf(set), align: "dots" })),
+      ...sets.map((set): TextColumn => ({ title: headingOf(set, sets.length > 1), align: "dots" })),
       ...others.map(({ title }) => left(title)),
     ],
     cells: ({ dots, words }) => [...dots, ...words],
@@ -110,7 +110,16 @@ export function ablationTable(report: StudyReport): TextTable {
             ...who.cells(candidate),
             cost("params"),
             cost("flops"),
-            ...(timed ? [latency === undefined ? "–" : latency.milliseconds.toPrecision(3)] : []),
+            ...(timed
+              ? [
+                  latency === undefined
+                    ? "–"
+                    : withAside(
+                        latency.milliseconds.toPrecision(3),
+                        latency.milliseconds > (report.latencyLimit ?? Infinity) ? "too slow" : "",
+                      ),
+                ]
+              : []),
             meanText(row.mean, text),
             String(row.seeds.length),
             ...differenceCells(row.toNone, text),
@@ -124,6 +133,20 @@ export function ablationTable(report: StudyReport): TextTable {
   };
 }
 
+/** Choices that are not about placing and in which rows differ from `none`, whose difference is then not of placement alone. */
+function unlikeNone(report: StudyReport): readonly string[] {
+  const none = candidateAt(report, report.space.none);
+  if (none === undefined) return [];
+  return report.notation.others.flatMap(({ title }, k) => {
+    const own = none.words[k] ?? "–";
+    const differ = report.rows.some(({ candidate }) => {
+      const word = candidateAt(report, candidate)?.words[k] ?? "–";
+      return word !== own && word !== "–";
+    });
+    return own !== "–" && differ ? [`${title} ${own}`] : [];
+  });
+}
+
 /** How the table's figures are to be read. */
 export function ablationNotes(report: StudyReport): readonly string[] {
   const { rows, metric, notation, devices } = report;
@@ -134,11 +157,15 @@ export function ablationNotes(report: StudyReport): readonly string[] {
     .filter(Number.isFinite)
     .sort((a, b) => a - b);
   const gain = gains[Math.floor(gains.length / 2)];
+  const unlike = unlikeNone(report);
   const few = rows.filter(({ seeds }) => seeds.length < 2).length;
   return [
     ...notation.sets.map((set) => `Dots are ${legendOf(set)}; ● there, ○ not.`),
     `${scoreTitle(report)}: mean over n trainings on fresh seeds, ± half of the 95 % t interval over seeds${text.formula === "" ? "" : `; ${text.formula}`}. ${goal === "maximize" ? "Larger" : "Smaller"} is better. Nothing was chosen by these trainings${side === "test" ? ", and only they have read the test clips" : "; the study has not read its test clips"}.`,
     `Δ: difference to none over the seeds that both have, ± half of its paired 95 % t interval. p: paired t test, corrected by Holm over the ${count(tests.length, "difference")} that are tested here. Bold: p at most 0.05, in the direction that is wanted.`,
+    ...(unlike.length === 0
+      ? []
+      : [`None was trained with ${unlike.join(", ")}: where a row has another, its difference is of that too.`]),
     ...(gain === undefined
       ? []
       : [
@@ -146,6 +173,9 @@ export function ablationNotes(report: StudyReport): readonly string[] {
         ]),
     ...(few === 0 ? [] : [`${count(few, "row")} with one training: no interval.`]),
     `Front: no other row has as good a mean at as low a cost (${costTitle(report)}). It is a matter of means, not of significance.`,
+    ...(report.latencyLimit === undefined
+      ? []
+      : [`Too slow: above the limit of ${significant(report.latencyLimit)} ms, which only measuring tells.`]),
     ...(devices.length > 1
       ? ["Latencies are of the device that measured most of a row's trainings: rows may differ in it."]
       : []),
@@ -154,7 +184,7 @@ export function ablationNotes(report: StudyReport): readonly string[] {
 }
 
 /** What the front is drawn over: `params`. */
-export function costTitle({ objectives }: StudyReport): string {
+function costTitle({ objectives }: StudyReport): string {
   const costs = objectives.flatMap((objective) => {
     const word = objective.replace(/^\w+ /, "");
     return ["params", "flops", "memory", "latency"].includes(word) ? [word] : [];
@@ -285,12 +315,9 @@ export function importanceTable(report: StudyReport): Importances | undefined {
             "Warning: the search chose what it trained by the scores it saw, so good positions were trained more often and in good company. Effects from such trainings are less sure than these intervals say; a full factorial or a random design tells them better.",
           ]
         : []),
-      `${importance.method}. A Shapley value is what a position adds on average over all orders in which positions can be added; together they sum to the difference between all and none.`,
-      ...(importance.shares === undefined
-        ? []
-        : [
-            `Of the variance over the space, ${percent(importance.shares.main, 0)} is of positions by themselves and ${percent(importance.shares.pair, 0)} of their pairs.`,
-          ]),
+      `A Shapley value is what a position adds on average over all orders in which positions may be added; together they are the difference between all, of which the model expects ${scoreText(importance.all, metric.text)}, and none, ${scoreText(importance.none, metric.text)}.`,
+      `Method: ${importance.method}.`,
+      ...importance.notes,
       "Plain means with and without a position are of the trainings that there are: what else was placed differs between them.",
     ],
   };
@@ -354,7 +381,12 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
     ],
     [
       "trials",
-      states.length === 0 ? "none yet" : states.map((state) => `${grouped(budget.states[state])} ${state}`).join(", "),
+      states.length === 0
+        ? "none yet"
+        : [
+            ...states.map((state) => `${grouped(budget.states[state])} ${state}`),
+            ...(budget.left > 0 ? [`${grouped(budget.left)} left behind a rung`] : []),
+          ].join(", "),
     ],
     [
       "time",

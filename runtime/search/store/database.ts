@@ -27,8 +27,9 @@ export interface Database {
   /**
    * A transaction that writes. `work` may be done again from its beginning if the first time came to nothing, so it
    * changes nothing but the database; when this is done, it is on the disk, and once.
+   * @param lasting false for what may be lost with the machine's power, and done twice: it does not wait for the disk
    */
-  write<T>(doing: string, work: (session: Session) => Promise<T>): Promise<T>;
+  write<T>(doing: string, work: (session: Session) => Promise<T>, lasting?: boolean): Promise<T>;
   close(): Promise<void>;
 }
 

@@ -8,7 +8,6 @@ import { type PostgresAddress, parseStoreAddress, type SqliteAddress } from "./a
 import { fileFault, StoreError } from "./error.ts";
 import { fileSystemOf, networkFileSystem } from "./file-system.ts";
 import { ObjectFolder, objectRows } from "./places.ts";
-import { openPostgres } from "./postgres.ts";
 import { prepareSchema } from "./schema.ts";
 import { openSqlite } from "./sqlite.ts";
 import { SqlStore } from "./store.ts";
@@ -83,6 +82,8 @@ async function openFile(address: SqliteAddress, options: StoreOptions): Promise<
 
 async function openServer(address: PostgresAddress, options: StoreOptions): Promise<StudyStore> {
   const { patienceSeconds: patience = PATIENCE, disk = realDisk, clock } = options;
+  // Only who has a server waits for its driver to be loaded.
+  const { openPostgres } = await import("./postgres.ts");
   const database = await openPostgres(address, { patience, clock });
   try {
     await prepareSchema(database, options.migrate ?? false);

@@ -7,7 +7,7 @@ import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Disk } from "../../train/disk.ts";
 import { codeOf } from "../../train/fault.ts";
-import { number, type Session } from "./database.ts";
+import { number, type Session, text } from "./database.ts";
 import { fileFault } from "./error.ts";
 
 const HASH = /^[0-9a-f]{64}$/;
@@ -179,9 +179,12 @@ export const objectRows: ObjectPlace = {
     const whole = new Uint8Array(bytes);
     let at = 0;
     for (let part = 0; at < bytes; part++) {
-      const [row] = await session.query("SELECT data FROM object_part WHERE hash = $1 AND part = $2", [hash, part]);
-      const data = row?.["data"];
-      if (!(data instanceof Uint8Array) || at + data.byteLength > bytes) return undefined;
+      // The driver takes hexadecimal digits apart one by one.
+      const sql = "SELECT encode(data, 'base64') AS data FROM object_part WHERE hash = $1 AND part = $2";
+      const [row] = await session.query(sql, [hash, part]);
+      if (row === undefined) return undefined;
+      const data = Buffer.from(text(row, "data"), "base64");
+      if (at + data.byteLength > bytes || data.byteLength === 0) return undefined;
       whole.set(data, at);
       at += data.byteLength;
     }

@@ -23,6 +23,7 @@ const QUERY_MS = 30_000;
 const GOODBYE_MS = 3_000;
 /** Receipts are kept longer than anybody is patient. */
 const RECEIPT_MS = 3_600_000;
+const TIDY_MS = 60_000;
 
 const NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
@@ -157,6 +158,7 @@ export class PostgresDatabase implements Database {
   /** Whether there is a table for receipts: not while the tables are being made. */
   #receipts = false;
   #patience: number;
+  #tidyAfter = 0;
 
   constructor({ shown, schema, connection, secrets }: PostgresAddress, options: PostgresOptions) {
     this.address = shown;
@@ -198,15 +200,17 @@ export class PostgresDatabase implements Database {
     return this.#persist(doing, () => this.#connected((client) => work(this.#sessionOf(client))));
   }
 
-  write<T>(doing: string, work: (session: Session) => Promise<T>): Promise<T> {
-    const token = randomUUID();
+  write<T>(doing: string, work: (session: Session) => Promise<T>, lasting: boolean = true): Promise<T> {
+    // In one message: the receipt costs no time on the way.
+    const begin = lasting
+      ? `BEGIN${this.#receipts ? `; INSERT INTO receipt VALUES ('${randomUUID()}', ${NOW})` : ""}`
+      : "BEGIN; SET LOCAL synchronous_commit = off";
     let written: { readonly outcome: T } | undefined;
     return this.#persist(doing, () =>
       this.#connected(async (client) => {
         let committing = false;
         try {
-          // In one message: the receipt costs no time on the way.
-          await client.query(this.#receipts ? `BEGIN; INSERT INTO receipt VALUES ('${token}', ${NOW})` : "BEGIN");
+          await client.query(begin);
           const outcome = await work(this.#sessionOf(client));
           committing = true;
           written = { outcome };
@@ -222,11 +226,12 @@ export class PostgresDatabase implements Database {
     );
   }
 
-  /** Removes receipts that nobody will ask for any more. */
+  /** Removes receipts that nobody will ask for any more; now and then is enough. */
   async tidy(): Promise<void> {
-    await this.write("tidy up", (session) =>
-      session.query("DELETE FROM receipt WHERE written < {now} - $1::bigint", [RECEIPT_MS]),
-    );
+    if (performance.now() < this.#tidyAfter) return;
+    this.#tidyAfter = performance.now() + TIDY_MS;
+    const sql = "DELETE FROM receipt WHERE written < {now} - $1::bigint";
+    await this.write("tidy up", (session) => session.query(sql, [RECEIPT_MS]), false);
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@
  * SQLite as a `Database`: `node:sqlite` where this Node has it, else libsql, which is SQLite for Node 20.
  *
  * The log (WAL) lets others read while one writes. Every commit is synced (`synchronous = FULL`): with NORMAL a power cut
- * takes the last commits along, and what a store has acknowledged must be there. A lock that another process holds is
+ * takes the last commits along, and what a store has acknowledged must be there; only signs of life are NORMAL. A lock that another process holds is
  * waited for in short pieces, between which this process does its other work.
  */
 import { statSync } from "node:fs";
@@ -42,10 +42,11 @@ function nodeSqlite(): NodeSqlite | undefined {
   }
 }
 
-/** Statements are prepared once. */
+/** Statements are prepared once; not so settings, some of which apply while they are prepared and never again. */
 function prepared<Statement>(prepare: (sql: string) => Statement): (sql: string) => Statement {
   const statements = new Map<string, Statement>();
   return (sql) => {
+    if (sql.startsWith("PRAGMA")) return prepare(sql);
     let statement = statements.get(sql);
     if (statement === undefined) {
       statement = prepare(sql);
@@ -170,6 +171,8 @@ export class SqliteDatabase implements Database {
   /** Ends when all work that was asked for has ended: there is one connection, and so one transaction at a time. */
   #turn: Promise<unknown> = Promise.resolve();
   #open = true;
+  /** Whether commits are synced as the connection is set now; not known before the first. */
+  #lasting: boolean | undefined;
 
   constructor(connection: Connection, file: string, address: string, options: SqliteOptions) {
     this.#connection = connection;
@@ -194,7 +197,6 @@ export class SqliteDatabase implements Database {
         this.#all(`PRAGMA application_id = ${APPLICATION_ID}`);
       }
     });
-    this.#all("PRAGMA synchronous = FULL");
     this.#all("PRAGMA foreign_keys = ON");
     this.#inode = statSync(this.#file).ino;
   }
@@ -203,9 +205,11 @@ export class SqliteDatabase implements Database {
     return this.#inTurn(doing, () => work(this.#session));
   }
 
-  write<T>(doing: string, work: (session: Session) => Promise<T>): Promise<T> {
+  write<T>(doing: string, work: (session: Session) => Promise<T>, lasting: boolean = true): Promise<T> {
     return this.#inTurn(doing, async () => {
       this.#stillThere(doing);
+      if (this.#lasting !== lasting) this.#all(`PRAGMA synchronous = ${lasting ? "FULL" : "NORMAL"}`);
+      this.#lasting = lasting;
       this.#all("BEGIN IMMEDIATE");
       try {
         const outcome = await work(this.#session);

@@ -265,7 +265,7 @@ export class SqlStore implements StudyStore {
   }
 
   heartbeat(trial: string, attempt: number): Promise<Orders> {
-    return this.#write("say that a trial is being trained", async (session) => {
+    const work = async (session: Session): Promise<Orders> => {
       const [held] = await session.query(
         `UPDATE trial SET heartbeat = {now} WHERE id = $1 AND attempt = $2 AND state = 'running'
          RETURNING (SELECT state FROM study WHERE study.id = trial.study) AS orders`,
@@ -280,7 +280,8 @@ export class SqlStore implements StudyStore {
       }
       const state = text(held, "orders") as StudyRow["state"];
       return state === "paused" ? "pause" : state === "cancelled" ? "cancel" : "go on";
-    });
+    };
+    return this.#database.write("say that a trial is being trained", work, false);
   }
 
   reclaim(study: string, seconds: number): Promise<readonly string[]> {

@@ -39,7 +39,7 @@ export interface KernelCounts {
 const sha256 = (data: string | Uint8Array): string => createHash("sha256").update(data).digest("hex");
 
 /** Where programs are kept when nobody says: below the cache of decoded clips. */
-export function kernelFolder(): string {
+function kernelFolder(): string {
   return join(defaultCache().folder, "programs");
 }
 

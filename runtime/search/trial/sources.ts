@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
 import type { Resolve } from "../../../compiler/model.ts";
 import type { Source } from "../../../grammar/source.ts";
-import { STD_FOLDER } from "../../train/std.ts";
+import { builtTree, STD_FOLDER } from "../../train/std.ts";
 
 /** The entry of a study's sources, and how its imports are found among the others. */
 export function storedSources(sources: readonly Source[]): { readonly entry: Source; readonly resolve: Resolve } {
@@ -17,7 +17,8 @@ export function storedSources(sources: readonly Source[]): { readonly entry: Sou
     const file = join(STD_FOLDER, `${path.slice(4)}.net`);
     const found = known.get(path);
     if (found !== undefined || !existsSync(file)) return found;
-    const source = { path, text: readFileSync(file, "utf8") };
+    const tree = builtTree(file);
+    const source: Source = { path, text: readFileSync(file, "utf8"), ...(tree === undefined ? {} : { tree }) };
     known.set(path, source);
     return source;
   };

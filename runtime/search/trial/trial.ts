@@ -145,14 +145,6 @@ export function openTrainer(options: TrainerOptions = {}): TrialTrainer {
     },
   };
 }
-
-/** The trainer of a worker that asks for nothing special. */
-const usual: { trainer: TrialTrainer | undefined } = { trainer: undefined };
-export const trainTrial: TrainTrial = (work) => {
-  usual.trainer ??= openTrainer();
-  return usual.trainer.train(work);
-};
-
 /** One trial, from its order to its end. */
 class Minding {
   readonly #work: TrialWork;

@@ -29,7 +29,7 @@ export function searchStatus(wanted: string | undefined, options: LookOptions): 
     const { id } = await findStudy(store, wanted);
     const data = await readStudy(store, id);
     if (json) {
-      const { search: _search, sources: _sources, ...study } = data.study;
+      const { search: _, sources: __, ...study } = data.study;
       printJson({
         study,
         trials: data.trials,

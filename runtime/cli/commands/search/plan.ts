@@ -6,7 +6,9 @@
 import { existsSync } from "node:fs";
 import type { Candidate, Search } from "../../../../compiler/search/search.ts";
 import { duration, magnitude } from "../../../report/text.ts";
-import { methodOf, powerTable } from "../../../search/plan.ts";
+import { type StudyPlan, planOf as studyPlanOf } from "../../../search/methods/plan.ts";
+import { methodText } from "../../../search/report/report.ts";
+import { POWER_METHOD, powerTable } from "../../../search/statistics/power.ts";
 import { openStore } from "../../../search/store/open.ts";
 import type { StudyStore } from "../../../search/study.ts";
 import { EXIT, type ExitCode } from "../../exit.ts";
@@ -61,31 +63,22 @@ interface Range {
   readonly most: number;
 }
 
-interface Plan {
-  readonly feasible: number;
+interface Plan extends StudyPlan {
   readonly ranges: Readonly<Record<(typeof COSTS)[number], Range>>;
-  readonly method: ReturnType<typeof methodOf>;
-  readonly trainings: { readonly search: number; readonly final: number };
 }
 
 /** The plan's figures; `--json` prints what else the search says beside them. */
 function planOf(search: Search): Plan {
-  const { space, replicates, spend } = search;
-  const feasible = space.candidates.filter(({ refused }) => refused === undefined);
+  const feasible = search.space.candidates.filter(({ refused }) => refused === undefined);
   const range = (cost: (typeof COSTS)[number]): Range => ({
     least: feasible.reduce((least, { costs }) => Math.min(least, costs[cost]), Number.POSITIVE_INFINITY),
     most: feasible.reduce((most, { costs }) => Math.max(most, costs[cost]), 0),
   });
   return {
-    feasible: feasible.length,
+    ...studyPlanOf(search),
     ranges: { params: range("params"), flops: range("flops"), memory: range("memory") },
-    method: methodOf(search),
-    trainings: { search: spend, final: replicates.final * FINALISTS },
   };
 }
-
-/** Rows of the table at least: the choice, `none`, `all`. */
-const FINALISTS = 3;
 
 /** Median seconds of a full training of this search, where the store has seen some. */
 async function timeOf({ name, epochs }: Search, address: string): Promise<number | undefined> {
@@ -117,20 +110,31 @@ function planLines(
   seconds: number | undefined,
   refused: boolean,
 ): readonly string[] {
-  const { space, replicates, spend, epochs, rungs } = search;
-  const { ranges, method, trainings } = plan;
+  const { space, replicates, spend, epochs } = search;
+  const { ranges, method, why, rungs, baseline, screen, confirm, random, most } = plan;
   const span = ({ least, most }: Range, unit: string): string =>
     least === most ? `${magnitude(least)}${unit}` : `${magnitude(least)} to ${magnitude(most)}${unit}`;
   const wrong = space.candidates.filter((one) => one.refused !== undefined);
-  const total = trainings.search + trainings.final;
-  const cost = seconds === undefined ? "" : `, about ${duration(total * seconds)} one after the other`;
+  const cost = seconds === undefined ? "" : `, about ${duration(most * seconds)} one after the other`;
+  const partial = rungs.slice(0, -1);
+  const again =
+    confirm.leaders === 0
+      ? "no part of it confirms"
+      : `of them ${confirm.leaders * confirm.replicates} confirm (${count(confirm.leaders, "leader")}, ${count(confirm.replicates, "seed")} each)`;
   return [
     `${search.name}: ${count(space.points, "point")} as written, ${count(space.candidates.length, "different model")}, ${grouped(plan.feasible)} to search`,
     `  costs      params ${span(ranges.params, "")}; flops ${span(ranges.flops, "")}; activations ${span(ranges.memory, " B")}`,
     `  without    ${labelAt(search, space.none)}; with all: ${labelAt(search, space.all)}`,
     ...(search.requirements.length > 0 ? [`  requires   ${search.requirements.join("; ")}`] : []),
-    `  method     ${method.name}: ${method.reason}`,
-    `  trainings  ${grouped(spend)} to search and confirm (${count(epochs, "epoch")} each${rungs.length > 0 ? `, behind rungs at ${rungs.join(", ")}` : ""}), then ${replicates.final} fresh seeds for each row of the table${cost}`,
+    `  method     ${methodText(method)}: ${why}`,
+    ...(method.kind === "factorial"
+      ? []
+      : [`  begins     with ${count(baseline.length, "candidate")} in any case and ${screen.length} drawn uniformly`]),
+    `  trainings  ${grouped(spend)} of ${count(epochs, "epoch")}${partial.length > 0 ? `, behind rungs at ${partial.join(", ")}` : ""}; ${again}`,
+    ...(random.length > 0
+      ? [`  random     ${count(random.length, "training")} more, of search at random to an equal budget`]
+      : []),
+    `  table      ${count(replicates.final, "fresh seed")} for each row; ${grouped(most)} trainings in all at most${cost}`,
     "",
     ...powerLines(),
     ...(refused
@@ -164,12 +168,16 @@ function refusedLines(refused: readonly Candidate[]): readonly string[] {
 
 /** How many seeds a difference takes to be seen, by its size. */
 function powerLines(): readonly string[] {
-  const rows = powerTable().map(({ size, seeds, paired }) => [`${size} sd`, String(seeds), String(paired)]);
+  const rows = powerTable().map(({ difference, unpaired, paired }) => [
+    `${difference} sd`,
+    String(unpaired),
+    String(paired),
+  ]);
   return [
-    "seeds that show a difference (5 % two-sided, 80 % power), by its size in standard deviations between seeds:",
-    ...table(["difference", "seeds each", "paired"], rows, new Set([1, 2]))
+    `seeds that show a difference, by its size in standard deviations between seeds (${POWER_METHOD}):`,
+    ...table(["difference", "seeds each", "paired"], rows, new Set([0, 1, 2]))
       .split("\n")
       .map((line) => `  ${line}`),
-    "  paired: one seed for both, which share half of their variance",
+    "  paired: one seed for both, whose scores correlate by a half",
   ];
 }
