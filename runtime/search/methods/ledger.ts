@@ -42,7 +42,7 @@ export function groupOf(phase: Phase): SeedGroup {
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 /** The id of a trial: what it is and nothing about when or where it runs. */
-function trialId(study: string, candidateHash: string, phase: Phase, replicate: number): string {
+export function trialId(study: string, candidateHash: string, phase: Phase, replicate: number): string {
   return sha256(JSON.stringify(["trial", study, candidateHash, phase, String(replicate)]));
 }
 
@@ -51,7 +51,7 @@ function trialId(study: string, candidateHash: string, phase: Phase, replicate: 
  * for every candidate. The two highest bits are the group's, so that confirming and final seeds are none of those before;
  * within a group, a seed that an earlier replicate has is drawn again.
  */
-function trialSeed(studySeed: number, phase: Phase, replicate: number): number {
+export function trialSeed(studySeed: number, phase: Phase, replicate: number): number {
   const group = groupOf(phase);
   const high = ["search", "confirm", "final"].indexOf(group) * 2 ** 30;
   const seen = new Set<number>();
