@@ -126,6 +126,12 @@ describe("a study", () => {
     );
     expect(refused.err).toMatch(/--fork/);
     expect(netc("status", "--json").out).toMatch(/"complete"/);
+    const forked = netc(...args, "--fork", "--json");
+    expect(forked.status).toBe(0);
+    const { study, state } = JSON.parse(forked.out).result;
+    expect(state).toBe("complete");
+    // The newest of a name is meant from now on.
+    expect(JSON.parse(netc("status", "Tiny", "--json").out).result.study.id).toBe(study);
   });
 
   it("is told apart from others, and controlled by name", () => {
