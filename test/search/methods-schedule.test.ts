@@ -2,10 +2,11 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Method, Search } from "../../compiler/search/search.ts";
-import { trialId, trialSeed } from "../../runtime/search/methods/ledger.ts";
+import { trialSeed } from "../../runtime/search/methods/ledger.ts";
 import { planOf } from "../../runtime/search/methods/plan.ts";
 import { rungTrust } from "../../runtime/search/methods/rungs.ts";
 import { decideAgain, nextDecision } from "../../runtime/search/methods/schedule.ts";
+import { trialIdOf } from "../../runtime/search/store/ids.ts";
 import type { Phase, TrialRow } from "../../runtime/search/study.ts";
 import { surfaceOf } from "../tools/surfaces.mjs";
 import { type Ended, noisyWorld, runWorld, searchOver } from "./studies.ts";
@@ -203,7 +204,7 @@ describe("failures", () => {
 
   it("of a cancelled trial count as such, and a retried one is under way again", () => {
     const search = searchOver({ members: 6, spend: 30 });
-    const [none, all] = [0, 63].map((index) => trialId("study", `candidate-${index}`, "baseline", 0));
+    const [none, all] = [0, 63].map((index) => trialIdOf("study", `candidate-${index}`, "baseline", 0));
     const first = nextDecision(search, { study: "study", trials: [], observations: [], decisions: [] });
     if (first === "wait" || first === "finished" || none === undefined || all === undefined)
       throw new Error("no start");

@@ -12,7 +12,7 @@ import type { LedgerTrial } from "./ledger.ts";
 /** A rung is used no more if its τ may be below this. */
 const LEAST_TAU = 0.3;
 /**
- * "May be" is one standard error. The 95 % bound of a τ of 0.6 passes 0.3 only with some twenty fully trained candidates,
+ * "May be" is one standard error. The 95 % bound of a τ of 0.6 passes 0.3 only with sixteen fully trained candidates,
  * more than a study has when it has to decide; and rungs that are dropped too early cost as much as rungs kept too long.
  */
 const ERRORS = 1;
