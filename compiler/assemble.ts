@@ -78,16 +78,33 @@ function textOf(layout: Layout): string {
   return layout.kind === "rows" ? layout.order.join("") : `panels ${layout.width}`;
 }
 
+type Planned = Pick<Scheduled, "dispatches" | "scratch">;
+
+/**
+ * Kernels of earlier programs for one target: whoever compiles many networks that are alike hands the same one in again
+ * and again, and every different kernel is scheduled and rendered once.
+ */
+export class KernelReuse {
+  readonly target: Capability;
+  readonly planned: Map<string, Planned> = new Map();
+  readonly rendered: WeakMap<KernelProgram, Pick<ProgramKernel, "code" | "scratchBytes">> = new WeakMap();
+
+  constructor(target: Capability) {
+    this.target = target;
+  }
+}
+
 /** Schedules kernels for a target; equal ones once. */
 class Scheduler {
   readonly #target: Capability;
-  readonly #known = new Map<string, Pick<Scheduled, "dispatches" | "scratch">>();
+  readonly #known: Map<string, Planned>;
   /** All buffers, those included that schedules add. */
   readonly buffers: Buffer[];
 
-  constructor(target: Capability, buffers: readonly Buffer[]) {
+  constructor(target: Capability, buffers: readonly Buffer[], known: Map<string, Planned>) {
     this.#target = target;
     this.buffers = [...buffers];
+    this.#known = known;
   }
 
   calls(kernel: Kernel): readonly Call[] {
@@ -131,8 +148,12 @@ export interface ScheduledLoops {
 }
 
 /** Chooses plans and generates kernel programs for all loops. */
-export function scheduleLoops(loops: Loops, target: Capability): ScheduledLoops {
-  const scheduler = new Scheduler(target, loops.buffers);
+export function scheduleLoops(
+  loops: Loops,
+  target: Capability,
+  { planned }: KernelReuse = new KernelReuse(target),
+): ScheduledLoops {
+  const scheduler = new Scheduler(target, loops.buffers, planned);
   const load = loops.load.flatMap((step): ScheduledLoops["load"][number][] =>
     step.kind === "upload" ? [step] : scheduler.calls(step.kernel).map((call) => ({ kind: "call", call })),
   );
@@ -143,11 +164,13 @@ export function scheduleLoops(loops: Loops, target: Capability): ScheduledLoops 
 /** Rendered kernels, each different one once. */
 class KernelTable {
   readonly #target: Capability;
+  readonly #reuse: KernelReuse;
   readonly #numbers = new Map<KernelProgram, number>();
   readonly #layers: Set<string>[] = [];
 
-  constructor(target: Capability) {
+  constructor(target: Capability, reuse: KernelReuse) {
     this.#target = target;
+    this.#reuse = reuse;
   }
 
   /** The number of a kernel, which from now on serves `layers` too. */
@@ -176,14 +199,19 @@ class KernelTable {
           : [title, ...wrap(`also serves ${served.join(", ")}`), ...rest.filter((line) => !line.startsWith("layers:"))];
       const named: KernelProgram = { ...program, name, header };
       return this.#target.kind === "wasm"
-        ? {
-            name,
-            code: renderWasm(named, this.#target.relaxedSimd),
-            workgroupSize: [1, 1, 1],
-            scratchBytes: wasmScratchBytes(named),
-          }
+        ? { name, workgroupSize: [1, 1, 1], ...this.#wasm(program, this.#target.relaxedSimd) }
         : { name, code: renderWGSL(named), workgroupSize: program.workgroupSize, scratchBytes: 0 };
     });
+  }
+
+  /** The module of a kernel, in which no name is written. */
+  #wasm(program: KernelProgram, relaxedSimd: boolean): Pick<ProgramKernel, "code" | "scratchBytes"> {
+    const { rendered } = this.#reuse;
+    const known = rendered.get(program);
+    if (known !== undefined) return known;
+    const made = { code: renderWasm(program, relaxedSimd), scratchBytes: wasmScratchBytes(program) };
+    rendered.set(program, made);
+    return made;
   }
 }
 
@@ -203,11 +231,15 @@ export interface AssembleOptions {
   readonly seed: number;
   readonly graphHash: string;
   readonly classes: readonly string[] | undefined;
+  /** For the same target. */
+  readonly reuse?: KernelReuse | undefined;
 }
 
 /** The Program of scheduled loops. */
-export function assemble(loops: Loops, { target, seed, graphHash, classes }: AssembleOptions): Program {
-  const scheduled = scheduleLoops(loops, target);
+export function assemble(loops: Loops, options: AssembleOptions): Program {
+  const { target, seed, graphHash, classes, reuse = new KernelReuse(target) } = options;
+  if (reuse.target !== target) throw new Error("internal: kernels of another target");
+  const scheduled = scheduleLoops(loops, target, reuse);
   const { buffers } = scheduled;
   const demands = buffers.map((buffer): Demand => ({ bytes: byteSize(buffer), label: buffer.name, role: buffer.role }));
   const memory = planMemory(
@@ -220,7 +252,7 @@ export function assemble(loops: Loops, { target, seed, graphHash, classes }: Ass
     if (found === undefined || found < 0) throw new Error(`internal: ${bufferAt(buffers, buffer).name} has no memory`);
     return found;
   };
-  const table = new KernelTable(target);
+  const table = new KernelTable(target, reuse);
   const step = ({ program, buffers: bound, kernel, macs }: Call): Step => ({
     kernel: table.number(program, kernel.layers),
     bindings: bound.map(allocation),

@@ -6,7 +6,7 @@
  */
 import { type Diagnostic, diagnostic } from "../grammar/diagnostic.ts";
 import type { Span } from "../grammar/source.ts";
-import { assemble } from "./assemble.ts";
+import { assemble, type KernelReuse } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
 import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
@@ -222,6 +222,8 @@ export interface CompileOptions {
   /** Values of open sizes; `N` is the batch. */
   readonly sizes: ReadonlyMap<string, number>;
   readonly seed: number;
+  /** Kernels of earlier programs for this very target, to which those of this one are added. */
+  readonly reuse?: KernelReuse | undefined;
 }
 
 /** All stages: from a checked model to a program for one target. */
@@ -236,6 +238,7 @@ export function compile(model: Model, options: CompileOptions): Staged<Program> 
       seed: options.seed,
       graphHash: graphHash(model.graph),
       classes: model.classes,
+      reuse: options.reuse,
     }),
   };
 }
@@ -309,6 +312,7 @@ export function compileStep(model: Model, stage: Stage, options: StepCompileOpti
     seed: options.seed,
     graphHash: graphHash(model.graph),
     classes: model.classes,
+    reuse: options.reuse,
   });
   return { ok: { program, groups: made.ok.groups } };
 }

@@ -56,7 +56,7 @@ const TIMING: CoordinatorTiming = {
   workers: {},
 };
 const OPEN_WITH_QUEUE = 16;
-/** Trials that may fail for good, one after the other and none complete, before the study is left. */
+/** Trials that may fail for good, and none come to a value, before the study is left. */
 const HOPELESS = 3;
 
 /** `complete`: nothing is left; `stopped`: it goes on with the same command; `cancelled`: by a person. */
@@ -271,7 +271,12 @@ class Coordinator {
   #lookForHope(trials: readonly TrialRow[]): void {
     const failed = trials.filter(({ state }) => state === "failed");
     const [last] = failed.slice(-1);
-    if (last === undefined || failed.length < HOPELESS || trials.some(({ state }) => state === "complete")) return;
+    if (
+      last === undefined ||
+      failed.length < HOPELESS ||
+      trials.some(({ state }) => state === "complete" || state === "paused")
+    )
+      return;
     throw new HopelessError(
       `the first ${failed.length} trials have all failed, the last one with: ${last.error ?? "no reason"}`,
     );

@@ -303,7 +303,7 @@ else {
     process.env.BENCH_STORE = postgres.address;
     process.env.BENCH_QUEUE = (redis ?? postgres).address;
     const store = outlast(await openStore(postgres.address), {
-      seconds: 60,
+      seconds: 600,
       graceSeconds: 0,
       signal: new AbortController().signal,
     });

@@ -16,6 +16,7 @@ const {
   trials,
   seed,
   open,
+  shipped,
   lostSeconds,
   queueTiming,
 } = JSON.parse(process.env.CLUSTER);

@@ -245,6 +245,7 @@ async function check(settings, logFile, password) {
     same(`${what}, observations`, pairs(observations), values);
     same(`${what}, rungs`, pairs(rungs), full ? values.slice(0, -1) : values);
   }
+  const upTo = (count) => Array.from({ length: count }, (_, index) => index + 1);
   same(
     "observations, numbers",
     observations.map(({ sequence }) => sequence),

@@ -50,7 +50,7 @@ describe("searches are checked", () => {
   });
 
   test("a space is not enumerated for it", () => {
-    const begun = performance.now();
+    const begun = process.cpuUsage();
     const { diagnostics } = checked(
       searchIn(
         `${"abcdefgh"
@@ -60,6 +60,7 @@ describe("searches are checked", () => {
       ),
     );
     expect(diagnostics).toEqual([]);
-    expect(performance.now() - begun).toBeLessThan(2000);
+    const { user, system } = process.cpuUsage(begun);
+    expect((user + system) / 1e6).toBeLessThan(2);
   });
 });

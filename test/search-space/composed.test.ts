@@ -99,15 +99,15 @@ describe("limits", () => {
 describe("the examples", () => {
   test("all 1024 coarse placements of VGG-16, with their costs, in seconds", () => {
     const { source, resolve } = openEntry("examples/search.net");
-    const begun = performance.now();
+    const begun = process.cpuUsage();
     const { search, diagnostics } = elaborateSearch(source, resolve, { search: "Stages" });
-    const seconds = (performance.now() - begun) / 1000;
+    const { user, system } = process.cpuUsage(begun);
     expect(diagnostics).toEqual([]);
     expect(search?.space.candidates).toHaveLength(1024);
     const { none = 0, all = 0, candidates = [] } = search?.space ?? {};
     expect(candidates[none]?.costs.params).toBe(2 * 134_276_932 + 9 * 64 * (20 - 3));
     expect(candidates[all]?.label).toMatch(/^c1=STIA\(direction="both"\), .*c5=STIA\(direction="both"\)$/);
-    // Twenty are allowed, with the machine to itself.
-    expect(seconds).toBeLessThan(20);
+    // Seconds of a processor, for the machine may have other things to do.
+    expect((user + system) / 1e6).toBeLessThan(20);
   });
 });

@@ -30,6 +30,14 @@ describe("sets", () => {
     expect([search.space.none, search.space.all]).toEqual([0, 3]);
   });
 
+  test("a range of positions beside grafts at positions that are not chosen", () => {
+    const search = searchOf(
+      `choose spots in subsets(@conv1..@conv2)\nchoose gate in {SE(reduction=2), none}\nchoose r in {2, 4}\nmodel = ${tiny("with STIA at spots with gate at conv3 with SE(reduction=r) at conv1")}`,
+    );
+    expect(search.space.candidates).toHaveLength(16);
+    expect(labelsOf(search)[0]).toBe("none, r=2");
+  });
+
   test("sizes of subsets leave `none` and `all` where they are", () => {
     const search = searchOf(`choose spots in subsets(@conv1..@conv3, size=1)\n${STIA_AT_SPOTS}`);
     expect(search.space.points).toBe(3);

@@ -144,17 +144,18 @@ describe("one candidate", () => {
   test("is made alone, in a moment", () => {
     const levels = [1, 1, 1];
     candidateOf(source, resolve, { levels, folder: "clips" });
-    const begun = performance.now();
+    const begun = process.cpuUsage();
     const { model, recipe, from } = candidateOf(source, resolve, { levels, folder: "clips" });
-    // A tenth of this, with the machine to itself.
-    expect(performance.now() - begun).toBeLessThan(1000);
+    const { user, system } = process.cpuUsage(begun);
+    expect((user + system) / 1e6).toBeLessThan(0.5);
     expect(model?.units).toHaveLength(3);
-    expect(recipe?.stages[0]?.epochs).toBe(24);
-    expect(from?.path).toMatch(/association\.net$/);
+    expect(recipe?.stages[0]?.epochs).toBe(10);
+    expect(from?.path).toMatch(/placement\.net$/);
   });
 
   test("needs its data when a training is to begin", () => {
-    const { diagnostics } = candidateOf(source, resolve, { levels: [0, 0, 0] });
+    const nowhere = { ...source, text: source.text.replace(/^ *source .*$/m, "") };
+    const { diagnostics } = candidateOf(nowhere, resolve, { levels: [0, 0, 0] });
     expect(diagnostics.map(({ code }) => code)).toEqual(["E0708"]);
   });
 

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, inject, it } from "vitest";
+import { beforeAll, describe, expect, inject, it, vi } from "vitest";
 import { replay, runStudy } from "../../runtime/search/coordinator.ts";
 import { changesOf } from "../../runtime/search/differences.ts";
 import { trialRowsOf } from "../../runtime/search/methods/ledger.ts";
@@ -10,6 +10,9 @@ import type { StudyRow, StudyStore, TrialRow } from "../../runtime/search/study.
 import type { TrainTrial } from "../../runtime/search/training.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { decisionOf, searchGround, searchText, studyFrom } from "./trials.ts";
+
+// Seconds on a machine of one's own, a minute on one that others use.
+vi.setConfig({ testTimeout: 240_000 });
 
 let at = "";
 let set = "";

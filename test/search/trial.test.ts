@@ -1,7 +1,7 @@
 /** Trials in processes of their own: what they leave in the store, and what is left of them when they are interrupted. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, inject, it } from "vitest";
+import { beforeAll, describe, expect, inject, it, vi } from "vitest";
 import type { Orders, StudyRow, TrialResult, TrialRow } from "../../runtime/search/study.ts";
 import type { TrialTrainer } from "../../runtime/search/trial/trial.ts";
 import { decodePredictions } from "../../runtime/train/predictions.ts";
@@ -9,6 +9,9 @@ import { MemoryStore } from "./memory-store.ts";
 import { decisionOf, searchGround, searchText, studyFrom, testTrainer, trialOf } from "./trials.ts";
 
 const STIA = "spots={conv1, conv2}";
+// Seconds on a machine of one's own, a minute on one that others use.
+vi.setConfig({ testTimeout: 240_000 });
+
 let at = "";
 let set = "";
 let study: StudyRow;

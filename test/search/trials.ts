@@ -13,6 +13,8 @@ import { openTrainer, type TrainerOptions, type TrialTrainer } from "../../runti
 import { openDataSet } from "../../runtime/train/experiment.ts";
 import { makeSet } from "../data/set.ts";
 
+/** The command, as it was built. */
+export const MAIN: string = fileURLToPath(new URL("../../dist/runtime/cli/main.js", import.meta.url));
 const CHILD: string = fileURLToPath(new URL("../../dist/runtime/search/trial/child.js", import.meta.url));
 /** Where what is decoded and compiled stays, for all tests of a file. */
 const CACHE = mkdtempSync(join(tmpdir(), "netc-cache-"));

@@ -6,6 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Search } from "../../../compiler/search/search.ts";
+import { trialIdOf } from "../store/ids.ts";
 import type { Decision, ObservationRow, Phase, Proposal, TrialRow } from "../study.ts";
 
 /** What decisions are made from. Read the trials before the observations: then a trial that ends between the two has ended. */
@@ -41,17 +42,12 @@ export function groupOf(phase: Phase): SeedGroup {
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-/** The id of a trial: what it is and nothing about when or where it runs. */
-function trialId(study: string, candidateHash: string, phase: Phase, replicate: number): string {
-  return sha256(JSON.stringify(["trial", study, candidateHash, phase, String(replicate)]));
-}
-
 /**
  * The seed of a training: 32 bits, a function of the study's seed, the group of phases and the replicate, and so the same
  * for every candidate. The two highest bits are the group's, so that confirming and final seeds are none of those before;
  * within a group, a seed that an earlier replicate has is drawn again.
  */
-function trialSeed(studySeed: number, phase: Phase, replicate: number): number {
+export function trialSeed(studySeed: number, phase: Phase, replicate: number): number {
   const group = groupOf(phase);
   const high = ["search", "confirm", "final"].indexOf(group) * 2 ** 30;
   const seen = new Set<number>();
@@ -80,7 +76,7 @@ export function ledgerOf(search: Search, known: StudyKnown): readonly LedgerTria
     for (const proposal of proposals) {
       if (proposal.kind === "begin") {
         const hash = search.space.candidates[proposal.candidate]?.hash ?? "";
-        const id = trialId(known.study, hash, proposal.phase, proposal.replicate);
+        const id = trialIdOf(known.study, hash, proposal.phase, proposal.replicate);
         begun.set(id, { id, begin: proposal, goal: proposal.epochs, stopped: false });
         continue;
       }
@@ -128,7 +124,7 @@ export function trialRowsOf(search: Search, known: StudyKnown, decision: Decisio
     number++;
     return [
       {
-        id: trialId(known.study, hash, proposal.phase, proposal.replicate),
+        id: trialIdOf(known.study, hash, proposal.phase, proposal.replicate),
         number,
         candidate: hash,
         phase: proposal.phase,

@@ -147,7 +147,8 @@ function makePlan(search: Search): StudyPlan {
   const order = Array.from(randomOrder(feasible, seed), (candidate) => indices[candidate] ?? 0);
   const others = order.filter((index) => !baseline.includes(index));
   // With few trainings, half of what the baseline leaves at most: the other half is for the method.
-  const room = Math.ceil((searchBudget - baseline.length * each) / each / 2);
+  const affordable = Math.floor(searchBudget / each) - baseline.length;
+  const room = Math.ceil(affordable / 2);
   const wanted = Math.max(space.factors.length + 2, Math.ceil((SCREEN_SHARE * spend) / each));
   const screen = others.slice(0, Math.max(0, Math.min(wanted, room)));
   const random = search.randomBaseline ? others.slice(screen.length, Math.max(screen.length, Math.floor(spend))) : [];

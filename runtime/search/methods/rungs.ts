@@ -12,7 +12,7 @@ import type { LedgerTrial } from "./ledger.ts";
 /** A rung is used no more if its τ may be below this. */
 const LEAST_TAU = 0.3;
 /**
- * "May be" is one standard error. The 95 % bound of a τ of 0.6 passes 0.3 only with some twenty fully trained candidates,
+ * "May be" is one standard error. The 95 % bound of a τ of 0.6 passes 0.3 only with sixteen fully trained candidates,
  * more than a study has when it has to decide; and rungs that are dropped too early cost as much as rungs kept too long.
  */
 const ERRORS = 1;
@@ -59,6 +59,7 @@ export function trustText(trust: readonly RungTrust[]): string {
 /**
  * The trial to carry on: of those at a usable rung, from the highest, one that is among the best 1/η of all that have
  * been there (asynchronous successive halving: Li et al. 2020), so that nobody waits for a rung to fill.
+ * @param trials of the search alone: against random ones nearly all that a model proposes would be carried on
  * @param merit how good a trial at a rung is; larger is better
  */
 export function promotion(
@@ -75,7 +76,7 @@ export function promotion(
       .map((trial, index) => ({ trial, index, merit: merit(trial, rung) }))
       .sort((a, b) => b.merit - a.merit || a.index - b.index)
       .slice(0, Math.floor(entrants.length / eta));
-    const next = best.find(({ trial }) => trial.state === "paused" && trial.goal === rung && trial.phase === "search");
+    const next = best.find(({ trial }) => trial.state === "paused" && trial.goal === rung);
     if (next !== undefined) return next.trial;
   }
   return undefined;

@@ -281,7 +281,7 @@ function carryOnStep(state: State): Next | undefined {
 }
 
 function searchStep(state: State): Next | undefined {
-  const { plan, search, trials } = state;
+  const { plan, search, trials, view } = state;
   const early = inPhase(state, "baseline", "screen");
   const ended = early.filter((trial) => trial.state !== "pending").length;
   const informed = plan.method.kind !== "random" && plan.method.kind !== "halving";
@@ -295,15 +295,16 @@ function searchStep(state: State): Next | undefined {
   const trust = trustText(state.trust);
   const notes = trust === "" ? "" : `; partial trainings: ${trust}`;
   const merit = meritOf(state, known);
-  const carried = promotion(plan.rungs, usable, halvingTrials(state), plan.eta, merit);
+  const searched = inPhase(state, "search");
+  const carried = promotion(plan.rungs, usable, searched, plan.eta, merit);
   const onward = carried === undefined ? undefined : promote(state, carried, usable, budget);
   if (onward !== undefined) return { ...onward, reason: `among the best 1/${plan.eta} of its rung${notes}` };
   if (budget >= least) {
-    const [proposed] = proposeOf(plan.method)(known, 1);
-    const step =
-      proposed === undefined || (known.closed?.has(proposed) ?? false)
-        ? undefined
-        : beginOne(state, proposed, usable, budget);
+    // Those behind a rung are carried on by their rank and by nothing else, or the rung would cost and choose nothing.
+    const closed = new Set(known.closed);
+    for (const { candidate } of paused) closed.add(view.local.get(candidate) ?? 0);
+    const [proposed] = proposeOf(plan.method)({ ...known, closed }, 1);
+    const step = proposed === undefined || closed.has(proposed) ? undefined : beginOne(state, proposed, usable, budget);
     if (step !== undefined) return { ...step, reason: `${step.reason}${notes}` };
   }
   // What is left of the budget goes to the best that wait behind a rung.
@@ -315,9 +316,6 @@ function searchStep(state: State): Next | undefined {
   }
   return undefined;
 }
-
-/** Trials that take part in halving: all that pass the rungs. */
-const halvingTrials = (state: State): readonly LedgerTrial[] => inPhase(state, "baseline", "screen", "search");
 
 /** With the Gaussian process a trial at a rung is as good as the model says of its candidate; else as its value there. */
 function meritOf(state: State, known: Knowledge): (trial: LedgerTrial, rung: number) => number {
@@ -348,20 +346,13 @@ function promote(
   return { method: state.plan.method.kind, proposals: [{ kind: "promote", trial: trial.id, epochs }] };
 }
 
-/** A proposed candidate: carried on if it waits behind a rung, else begun at the lowest rung, or in full if it has been. */
+/** Begins a proposed candidate: at the lowest rung, or in full if it has been trained in full before. */
 function beginOne(state: State, local: number, usable: readonly number[], budget: number): Step | undefined {
   const { plan, search, view } = state;
   const candidate = view.indices[local] ?? 0;
   const label = search.space.candidates[candidate]?.label ?? "";
   const method = plan.method.kind;
-  const own = halvingTrials(state).filter((trial) => trial.candidate === candidate);
-  const waiting = own.find((trial) => trial.state === "paused" && trial.phase === "search");
-  if (waiting !== undefined) {
-    const step = promote(state, waiting, usable, budget);
-    return step === undefined
-      ? undefined
-      : { ...step, reason: `${method} proposes ${label}, which waits behind a rung` };
-  }
+  const own = inPhase(state, "baseline", "screen", "search").filter((trial) => trial.candidate === candidate);
   const again = own.some((trial) => trial.state === "complete");
   const epochs = again ? search.epochs : (usable[0] ?? search.epochs);
   const times = again ? 1 : Math.max(1, search.replicates.search);

@@ -7,6 +7,7 @@
  * receipt if the first time was written, and if the first time is still being written, PostgreSQL lets it wait for that.
  */
 import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { PostgresAddress } from "./address.ts";
@@ -167,6 +168,8 @@ export class PostgresDatabase implements Database {
     // The first time the address may simply be wrong.
     this.#patience = options.patience / 4;
     this.#secrets = secrets;
+    // As many as ask while the server is away.
+    setMaxListeners(0, this.#closing.signal);
     this.#pool = new pg.Pool({
       connectionString: connection,
       max: CONNECTIONS,

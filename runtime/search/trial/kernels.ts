@@ -12,6 +12,8 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, uti
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deserialize, serialize } from "node:v8";
+import { KernelReuse } from "../../../compiler/assemble.ts";
+import type { Capability } from "../../../compiler/capability.ts";
 import {
   type CompileOptions,
   compile,
@@ -72,6 +74,7 @@ function namesOf({ name, graph, parameters, classes, streams, streamOutputs }: M
 export class KernelCache implements Compiler {
   readonly #folder: string;
   #mark: string | undefined;
+  readonly #reuse = new Map<Capability, KernelReuse>();
   readonly #modules = new Map<string, Promise<WebAssembly.Module>>();
   /** Programs that came from the folder. */
   readonly #kept = new WeakSet<Program>();
@@ -94,7 +97,9 @@ export class KernelCache implements Compiler {
 
   readonly compile = (model: Model, options: CompileOptions): Staged<Program> => {
     const { seed } = options;
-    const made = this.#keep(["inference", namesOf(model), factsOf(options)], () => compile(model, options));
+    const made = this.#keep(["inference", namesOf(model), factsOf(options)], () =>
+      compile(model, this.#reusing(options)),
+    );
     if ("diagnostics" in made) return made;
     return { ok: this.#seeded(made.ok, seed) };
   };
@@ -102,7 +107,7 @@ export class KernelCache implements Compiler {
   readonly compileStep = (model: Model, stage: Stage, options: StepCompileOptions): ReturnType<typeof compileStep> => {
     const { seed, precision } = options;
     const made = this.#keep(["step", namesOf(model), stepOf(stage), factsOf(options), precision], () =>
-      compileStep(model, stage, options),
+      compileStep(model, stage, this.#reusing(options)),
     );
     if ("diagnostics" in made) return made;
     return { ok: { ...made.ok, program: this.#seeded(made.ok.program, seed) } };
@@ -129,6 +134,14 @@ export class KernelCache implements Compiler {
       if (kept || (typeof code !== "string" && this.#modules.has(sha256(code)))) this.#hits++;
       else this.#misses++;
     }
+  }
+
+  /** What is compiled here for one target shares its kernels. */
+  #reusing<T extends CompileOptions>(options: T): T {
+    const { target } = options;
+    const reuse = this.#reuse.get(target) ?? new KernelReuse(target);
+    this.#reuse.set(target, reuse);
+    return { ...options, reuse };
   }
 
   /** Programs differ by the seed of their parameters only in saying so. */

@@ -121,7 +121,8 @@ async function follow(
   options: RunOptions,
   json: boolean,
 ): Promise<ExitCode> {
-  const display = openDisplay(process.stdout, { json });
+  // With --json standard output has the result alone; events come on the other, a line each.
+  const display = openDisplay(json ? process.stderr : process.stdout, { json });
   const interruption = stopSignal(() => {
     display.note("stopping: trials under way are saved and handed back (once more to leave at once)");
   });
@@ -160,7 +161,10 @@ async function follow(
     await queue?.close();
   }
   display.end(endText(end, study));
-  if (end !== "complete") return EXIT.stopped;
+  if (end !== "complete") {
+    if (json) throw new CommandError(EXIT.stopped, endText(end, study));
+    return EXIT.stopped;
+  }
   return finish(store, study, opened, options, json);
 }
 

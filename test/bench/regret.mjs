@@ -1,0 +1,140 @@
+/**
+ * Regret of every method of search at equal budget: `npm run build && node test/bench/regret.mjs [--json] [--svg FILE]`.
+ *
+ * Four response surfaces of 2^10 candidates (test/tools/surfaces.mjs), noise 0.5, 40 trials, 40 repeats. Prints a table
+ * by surface, the ratios that are asked of the Gaussian process, how our TPE stands beside Optuna's on the same surfaces
+ * (test/fixtures/optuna.json), how long a proposal takes, and how many trainings whole studies need; with --svg it draws
+ * the curves. Takes some minutes.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { ticks } from "../../dist/runtime/report/chart.js";
+import { label, round, standaloneFigure, tag } from "../../dist/runtime/report/svg.js";
+import { pickOf } from "../../dist/runtime/search/methods/acquire.js";
+import { proposeOf } from "../../dist/runtime/search/methods/propose.js";
+import { CONTENDERS, regrets, summary } from "../tools/regret.mjs";
+import { generator, normals, SURFACES, subsetsOf, surfaceOf } from "../tools/surfaces.mjs";
+
+const json = process.argv.includes("--json");
+const svg = process.argv.includes("--svg") ? process.argv[process.argv.indexOf("--svg") + 1] : undefined;
+const MEMBERS = 10;
+const NOISE = 0.5;
+const REPEATS = 40;
+const AT = Array.from({ length: 20 }, (_, index) => 2 * index + 2);
+
+/** By method and surface, a list of runs; a run is the regrets at AT. */
+const runs = {};
+for (const [name, method] of Object.entries(CONTENDERS)) {
+  runs[name] = {};
+  for (const kind of SURFACES)
+    runs[name][kind] = Array.from({ length: REPEATS }, (_, seed) =>
+      regrets({ proposeOf, pickOf }, method, kind, { members: MEMBERS, noise: NOISE, seed, at: AT }),
+    );
+}
+
+const at = (name, kind, index) => runs[name][kind].map((run) => run.at(index));
+/** Of the mean of the four surfaces: the surfaces are four strata, their repeats a sample of each. */
+function overall(name, index) {
+  const each = SURFACES.map((kind) => summary(at(name, kind, index)));
+  return {
+    mean: each.reduce((sum, { mean }) => sum + mean, 0) / each.length,
+    half: Math.sqrt(each.reduce((sum, { half }) => sum + half ** 2, 0)) / each.length,
+  };
+}
+
+const show = ({ mean, half }) => `${mean.toFixed(2)} ± ${half.toFixed(2)}`;
+const table = Object.keys(CONTENDERS).map((name) => [
+  name,
+  ...SURFACES.map((kind) => show(summary(at(name, kind, -1)))),
+  show(overall(name, -1)),
+]);
+const gp = overall("gp", -1).mean;
+const ratios = ["random", "tpe", "tpe, multivariate"].map((name) => [name, gp / overall(name, -1).mean]);
+
+const optuna = JSON.parse(readFileSync(new URL("../fixtures/optuna.json", import.meta.url), "utf8"));
+const beside = [
+  ["tpe", "univariate"],
+  ["tpe, multivariate", "multivariate"],
+].flatMap(([ours, theirs]) =>
+  SURFACES.map((kind) => {
+    const own = summary(at(ours, kind, -1));
+    const other = optuna.samplers[theirs].regrets[kind];
+    const apart = Math.abs(own.mean - other.mean) / Math.hypot(own.half, other.half);
+    return [`${theirs}, ${kind}`, show(own), show(other), apart <= 1 ? "agree" : "differ"];
+  }),
+);
+
+/** Milliseconds of a proposal over 8,192 candidates after 100 observations: median and slowest of seven. */
+function speed() {
+  const candidates = subsetsOf(13);
+  const surface = surfaceOf("pairwise", 13, 1);
+  const normal = normals(generator(7));
+  const observations = Array.from({ length: 100 }, (_, i) => {
+    const candidate = (i * 2711) % candidates.count;
+    return { candidate, value: surface[candidate] + NOISE * normal(), rung: 0, replicate: 0 };
+  });
+  const walls = Array.from({ length: 7 }, (_, step) => {
+    const start = performance.now();
+    proposeOf({ kind: "gp" })({ candidates, observations, pending: [], seed: 1, step }, 1);
+    return performance.now() - start;
+  }).sort((a, b) => a - b);
+  return { median: walls[3], slowest: walls[6] };
+}
+
+const COLOURS = { random: "muted", tpe: "e", "tpe, multivariate": "c", evolution: "b", gp: "a" };
+
+/** Regret over trials, the mean of the four surfaces, with bands of 95 %. */
+function figure() {
+  const [left, top, width, height] = [44, 34, 330, 230];
+  const most = Math.ceil(2 * Math.max(...Object.keys(CONTENDERS).map((name) => overall(name, 4).mean))) / 2;
+  const x = (trials) => left + (trials / 40) * width;
+  const y = (regret) => top + height - (Math.min(regret, most) / most) * height;
+  const parts = [label(0, 14, "Regret at equal budget", { fill: "var(--ink)", "font-weight": 600, "font-size": 13 })];
+  for (const tick of ticks(0, most, 4)) {
+    parts.push(tag("path", { d: `M${left} ${round(y(tick))}H${left + width}`, stroke: "var(--grid)" }));
+    parts.push(label(left - 7, y(tick) + 4, String(tick), { "text-anchor": "end" }));
+  }
+  for (const tick of ticks(0, 40, 4))
+    parts.push(label(x(tick), top + height + 17, String(tick), { "text-anchor": "middle" }));
+  parts.push(label(left + width / 2, top + height + 36, "trials", { "text-anchor": "middle" }));
+  for (const name of Object.keys(CONTENDERS)) {
+    const points = AT.map((trials, index) => ({ trials, ...overall(name, index) })).filter(
+      ({ trials }) => trials >= 10,
+    );
+    const colour = `var(--${COLOURS[name]})`;
+    const up = points.map(({ trials, mean, half }) => `${round(x(trials))} ${round(y(mean + half))}`);
+    const down = points.map(({ trials, mean, half }) => `${round(x(trials))} ${round(y(Math.max(0, mean - half)))}`);
+    const line = points.map(({ trials, mean }) => `${round(x(trials))} ${round(y(mean))}`);
+    parts.push(tag("path", { d: `M${[...up, ...down.reverse()].join("L")}Z`, fill: colour, "fill-opacity": 0.15 }));
+    parts.push(tag("path", { d: `M${line.join("L")}`, fill: "none", stroke: colour, "stroke-width": 2 }));
+    parts.push(label(left + width + 8, y(points.at(-1).mean) + 4, name, { fill: colour }));
+  }
+  return {
+    name: "regret",
+    title: "Regret at equal budget",
+    caption: `Mean regret of four response surfaces of 2^10 candidates, noise ${NOISE}, ${REPEATS} repeats each, with bands of 95 %.`,
+    width: 500,
+    height: 310,
+    body: parts.join(""),
+  };
+}
+
+if (svg !== undefined) writeFileSync(svg, standaloneFigure(figure(), "netc"));
+const proposal = speed();
+if (json) console.log(JSON.stringify({ table, ratios, beside, proposal }, null, 1));
+else {
+  const rows = (head, body) => {
+    const all = [head, ...body];
+    const widths = head.map((_, column) => Math.max(...all.map((row) => row[column].length)));
+    for (const row of all) console.log(`| ${row.map((cell, column) => cell.padEnd(widths[column])).join(" | ")} |`);
+    console.log();
+  };
+  rows(["regret", ...SURFACES, "mean"], table);
+  rows(
+    ["regret of gp over that of", "ratio"],
+    ratios.map(([name, ratio]) => [name, ratio.toFixed(2)]),
+  );
+  rows(["TPE", "ours", `Optuna ${optuna.optuna}`, "95 %"], beside);
+  console.log(
+    `a proposal of gp, 8,192 candidates, 100 observations: ${proposal.median.toFixed(0)} ms (slowest ${proposal.slowest.toFixed(0)} ms)`,
+  );
+}

@@ -1,0 +1,57 @@
+/**
+ * Regret on response surfaces: what a method of search misses of the best candidate, after each of its trials.
+ *
+ * In: the functions of runtime/search/methods, built or not, and a surface. Out: regrets, in standard deviations of the
+ * surface. The candidate that counts is the one that would be handed over: by the model's mean for the Gaussian process;
+ * for the others the best single value, as their users take it.
+ */
+import { generator, normals, subsetsOf, surfaceOf } from "./surfaces.mjs";
+
+export const CONTENDERS = {
+  random: { kind: "random" },
+  tpe: { kind: "tpe", multivariate: false },
+  "tpe, multivariate": { kind: "tpe", multivariate: true },
+  evolution: { kind: "evolution", population: 20, tournament: 5 },
+  gp: { kind: "gp" },
+};
+
+/**
+ * Regrets of one run at the trials asked for.
+ * @param library `{ proposeOf, pickOf }`
+ * @param options `{ members, noise, seed, at }`; `at` rises, its last is the number of trials
+ */
+export function regrets({ proposeOf, pickOf }, method, kind, { members, noise, seed, at }) {
+  const candidates = subsetsOf(members);
+  const surface = surfaceOf(kind, members, seed);
+  const best = surface.reduce((most, value) => Math.max(most, value), -Infinity);
+  const normal = normals(generator(1000 + seed));
+  const propose = proposeOf(method);
+  const random = proposeOf({ kind: "random" });
+  const trials = at.at(-1);
+  // As a study does: the model starts from a screen of d + 2 random trials, or a fifth.
+  const screen = method.kind === "gp" ? Math.max(members + 2, Math.ceil(trials / 5)) : 0;
+  const observations = [];
+  const uses = new Map();
+  const found = [];
+  const known = () => ({ candidates, observations, pending: [], seed, step: observations.length });
+  for (let trial = 1; trial <= trials; trial++) {
+    const [candidate] = (trial <= screen ? random : propose)(known(), 1);
+    const replicate = uses.get(candidate) ?? 0;
+    uses.set(candidate, replicate + 1);
+    observations.push({ candidate, value: surface[candidate] + noise * normal(), rung: 0, replicate });
+    if (!at.includes(trial)) continue;
+    const handed =
+      method.kind === "gp"
+        ? pickOf(known(), 1)[0].candidate
+        : observations.reduce((a, b) => (b.value > a.value ? b : a)).candidate;
+    found.push(best - surface[handed]);
+  }
+  return found;
+}
+
+/** Mean and half of its 95 % interval. */
+export function summary(values) {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return { mean, half: (1.96 * Math.sqrt(squares / (values.length - 1))) / Math.sqrt(values.length) };
+}
