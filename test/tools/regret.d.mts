@@ -12,7 +12,13 @@ export declare function regrets(
   },
   method: Method,
   kind: Surface,
-  options: { readonly members: number; readonly noise: number; readonly seed: number; readonly at: readonly number[] },
+  options: {
+    readonly members: number;
+    readonly noise: number;
+    readonly seed: number;
+    readonly at: readonly number[];
+    readonly run?: number;
+  },
 ): readonly number[];
 
 /** Mean and half of its 95 % interval. */

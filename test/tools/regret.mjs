@@ -18,13 +18,14 @@ export const CONTENDERS = {
 /**
  * Regrets of one run at the trials asked for.
  * @param library `{ proposeOf, pickOf }`
- * @param options `{ members, noise, seed, at }`; `at` rises, its last is the number of trials
+ * @param options `{ members, noise, seed, at, run }`; `seed` is the surface's; runs of one surface differ in everything
+ *   drawn; `at` rises, its last is the number of trials
  */
-export function regrets({ proposeOf, pickOf }, method, kind, { members, noise, seed, at }) {
+export function regrets({ proposeOf, pickOf }, method, kind, { members, noise, seed, at, run = 0 }) {
   const candidates = subsetsOf(members);
   const surface = surfaceOf(kind, members, seed);
   const best = surface.reduce((most, value) => Math.max(most, value), -Infinity);
-  const normal = normals(generator(1000 + seed));
+  const normal = normals(generator(1000 + seed + 7919 * run));
   const propose = proposeOf(method);
   const random = proposeOf({ kind: "random" });
   const trials = at.at(-1);
@@ -33,7 +34,7 @@ export function regrets({ proposeOf, pickOf }, method, kind, { members, noise, s
   const observations = [];
   const uses = new Map();
   const found = [];
-  const known = () => ({ candidates, observations, pending: [], seed, step: observations.length });
+  const known = () => ({ candidates, observations, pending: [], seed: seed + 1000 * run, step: observations.length });
   for (let trial = 1; trial <= trials; trial++) {
     const [candidate] = (trial <= screen ? random : propose)(known(), 1);
     const replicate = uses.get(candidate) ?? 0;
