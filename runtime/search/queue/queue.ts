@@ -32,7 +32,7 @@ import { QueueError, queueFault } from "./errors.ts";
 /** Schema of the queue's tables in PostgreSQL: beside the store's, never among them. */
 const SCHEMA = "netc_queue";
 /** Trials are told of in portions, so that none of the server's transactions is long. */
-const PORTION = 500;
+const PORTION = 100;
 const ANSWER_SECONDS = 10;
 
 export interface QueueTiming {
@@ -201,13 +201,13 @@ class OpenQueue implements TrialQueue {
 
   async fill(study: string, waiting: readonly TrialRow[]): Promise<number> {
     if (waiting.length === 0) return 0;
-    return this.#ask(study, async (queue) => {
-      const known = new Set(await queue.getRanges(["wait", "prioritized", "delayed", "active"], 0, -1));
-      const missing = waiting.filter((row) => !known.has(jobIdOf(row)));
-      for (let first = 0; first < missing.length; first += PORTION)
-        await queue.addBulk(missing.slice(first, first + PORTION).map(jobOf));
-      return missing.length;
-    });
+    const known = new Set(
+      await this.#ask(study, (queue) => queue.getRanges(["wait", "prioritized", "delayed", "active"], 0, -1)),
+    );
+    const missing = waiting.filter((row) => !known.has(jobIdOf(row)));
+    for (let first = 0; first < missing.length; first += PORTION)
+      await this.#ask(study, (queue) => queue.addBulk(missing.slice(first, first + PORTION).map(jobOf)));
+    return missing.length;
   }
 
   async counts(study: string): Promise<{ readonly waiting: number; readonly active: number }> {
@@ -243,8 +243,7 @@ class OpenQueue implements TrialQueue {
     }
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      const text = `cannot reach the queue ${this.address}: no answer for ${ANSWER_SECONDS} s`;
-      const tooLate = (): void => reject(new QueueError("unreachable", text, []));
+      const tooLate = (): void => reject(Object.assign(new Error("no answer"), { code: "ETIMEDOUT" }));
       timer = setTimeout(tooLate, 1000 * ANSWER_SECONDS);
     });
     try {
