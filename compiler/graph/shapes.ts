@@ -262,7 +262,8 @@ export function matmul([a, b]: Inputs): Ruled {
 /** The result of attention: a row of q, as wide as v. Only passes make these operators, so a misfit is told briefly. */
 export function attend([q, k, v]: Inputs): Ruled {
   const [queries, values] = [given(q), given(v)];
-  const wrong = attentionMisfit([queries, given(k)]) ?? fits(values, [...given(k).shape.slice(0, -1), axisOf(values, -1)]);
+  const wrong =
+    attentionMisfit([queries, given(k)]) ?? fits(values, [...given(k).shape.slice(0, -1), axisOf(values, -1)]);
   return wrong ?? { shape: [...queries.shape.slice(0, -1), axisOf(values, -1)], dtype: queries.dtype };
 }
 
@@ -276,14 +277,17 @@ export function attendGrad(by: "query" | "key"): (inputs: Inputs) => Ruled {
     const result = attend([given(q), given(k), given(v)]);
     if (isProblem(result)) return result;
     const rows = result.shape.slice(0, -1);
-    return fits(given(dy), result.shape) ?? fits(given(log), rows) ?? fits(given(row), rows) ?? given(by === "query" ? q : k);
+    return (
+      fits(given(dy), result.shape) ?? fits(given(log), rows) ?? fits(given(row), rows) ?? given(by === "query" ? q : k)
+    );
   };
 }
 
 export function attendValueGrad([q, k, dy, log]: Inputs): Ruled {
   const [queries, keys, upstream] = [given(q), given(k), given(dy)];
   const rows = queries.shape.slice(0, -1);
-  const wrong = attentionMisfit([queries, keys]) ?? fits(upstream, [...rows, axisOf(upstream, -1)]) ?? fits(given(log), rows);
+  const wrong =
+    attentionMisfit([queries, keys]) ?? fits(upstream, [...rows, axisOf(upstream, -1)]) ?? fits(given(log), rows);
   return wrong ?? { shape: [...keys.shape.slice(0, -1), axisOf(upstream, -1)], dtype: queries.dtype };
 }
 
@@ -297,7 +301,8 @@ function attentionMisfit([queries, keys]: readonly [TensorType, TensorType]): Sh
 }
 
 function fits(type: TensorType, shape: readonly Size[]): ShapeProblem | undefined {
-  if (type.shape.length === shape.length && shape.every((size, i) => equal(size, type.shape[i] ?? -1))) return undefined;
+  if (type.shape.length === shape.length && shape.every((size, i) => equal(size, type.shape[i] ?? -1)))
+    return undefined;
   return problem("E0302", "the parts of attention do not fit each other", {
     label: `${showShape(shape)} wanted, ${showShape(type.shape)} given`,
   });

@@ -134,8 +134,10 @@ export function innerProblems(kernel: Kernel): readonly string[] {
     if (foreign.length > 0) problems.push("an inner sum runs along an axis of another");
   }
   const above = scalarAxes(kernel, ...body);
-  if (above.some((axis) => innerAxes(kernel).includes(axis))) problems.push("the body runs along an axis of an inner sum");
-  const gathers = (value: Scalar): boolean => value.kind === "binary" && value.fn === "mul" && value.right.kind === "load";
+  if (above.some((axis) => innerAxes(kernel).includes(axis)))
+    problems.push("the body runs along an axis of an inner sum");
+  const gathers = (value: Scalar): boolean =>
+    value.kind === "binary" && value.fn === "mul" && value.right.kind === "load";
   const known =
     reduce === "attend"
       ? body.slice(1).every(({ kind }) => kind === "load")

@@ -174,7 +174,8 @@ export function reindex(kernel: Kernel, axes: readonly Axis[], replacements: rea
     random: (draw, counters) => redraw(draw, counters, replacements, sizes),
   });
   const { inner } = moved;
-  const own = (old: readonly number[]): readonly number[] => union(old.map((at) => axesOf(replacements[at] ?? constant(0))));
+  const own = (old: readonly number[]): readonly number[] =>
+    union(old.map((at) => axesOf(replacements[at] ?? constant(0))));
   return {
     ...moved,
     axes,

@@ -49,7 +49,8 @@ export interface Contraction {
  */
 export function classify(kernel: Kernel, buffers: readonly Buffer[]): Contraction | undefined {
   const [body] = kernel.body;
-  if (kernel.reduce !== "sum" || kernel.inner !== undefined || body?.kind !== "binary" || body.fn !== "mul") return undefined;
+  if (kernel.reduce !== "sum" || kernel.inner !== undefined || body?.kind !== "binary" || body.fn !== "mul")
+    return undefined;
   const first = factor(body.left);
   const second = factor(body.right);
   if (first.loads.length === 0 || second.loads.length === 0) return undefined;

@@ -213,11 +213,7 @@ function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
                 ...states((i) => `T${i}[f] = n${i};`),
               ]),
             ]),
-            ...loops(features, [
-              `const f = ${feature};`,
-              ...states((i) => `const s${i} = T${i}[f];`),
-              ...stores,
-            ]),
+            ...loops(features, [`const f = ${feature};`, ...states((i) => `const s${i} = T${i}[f];`), ...stores]),
           ],
         ),
       ].join("\n");

@@ -124,7 +124,10 @@ function bothGradients(first: Kernel, second: Kernel): Kernel | undefined {
     return at >= 0 ? at : inner.push(sum) - 1;
   });
   const added = other.body.map((value) => withStates(value, (index) => places[index] ?? 0));
-  const stores = other.stores.map((store) => ({ ...store, value: withStates(store.value, (i) => i + wide.body.length) }));
+  const stores = other.stores.map((store) => ({
+    ...store,
+    value: withStates(store.value, (i) => i + wide.body.length),
+  }));
   // What is shared is multiplied once.
   const sizes = axisSizes({ ...wide, loads });
   const saved = shared.map((sum) => product(sumAxes(sum, { ...wide, loads }).map((at) => sizes[at] ?? 1)));

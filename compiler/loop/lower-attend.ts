@@ -48,13 +48,7 @@ function attending(
 type Side = readonly [view: View, place: Affine];
 
 /** Σ over the last axis of products of rows of two tensors. */
-function innerSum(
-  b: Builder,
-  batch: readonly Affine[],
-  [left, i]: Side,
-  [right, j]: Side,
-  name: string,
-): InnerSum {
+function innerSum(b: Builder, batch: readonly Affine[], [left, i]: Side, [right, j]: Side, name: string): InnerSum {
   const depth = b.axis(name, entry(left.shape, left.shape.length - 1));
   const value = binary("mul", b.load(left, [...batch, i, depth]), b.load(right, [...batch, j, depth]));
   return { axes: depth.terms.flatMap(({ atom }) => (atom.kind === "axis" ? [atom.axis] : [])), value };

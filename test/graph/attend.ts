@@ -65,7 +65,9 @@ export function attention(op: Op, scale: number, args: readonly Tensor[]): Float
         const a = weights(vector(4));
         const row = vector(5);
         const dE = a.map((line, i) =>
-          line.map((x, j) => scale * x * (dot(dy[i] ?? new Float64Array(), values[j] ?? new Float64Array()) - (row[i] ?? 0))),
+          line.map(
+            (x, j) => scale * x * (dot(dy[i] ?? new Float64Array(), values[j] ?? new Float64Array()) - (row[i] ?? 0)),
+          ),
         );
         return op === "attend_query_grad"
           ? mix(queries.length, keys, (i, j) => at(dE, i, j)).flat()
