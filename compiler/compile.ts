@@ -8,6 +8,7 @@ import { type Diagnostic, diagnostic } from "../grammar/diagnostic.ts";
 import type { Span } from "../grammar/source.ts";
 import { assemble } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
+import { type AttentionChoice, type AttentionTarget, chooseAttention } from "./graph/attend.ts";
 import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
@@ -25,8 +26,15 @@ import type { Program } from "./program.ts";
 import type { Precision, Stage } from "./recipe/recipe.ts";
 import { showSize } from "./size.ts";
 
-/** Memory that one attention affinity may take before it is refused; conv3 of VGG16 at 224 needs 37.5 MiB an image. */
+/**
+ * Memory that one table of attention may take, and all tables of a training step together; conv3 of VGG16 at 224 needs
+ * 37.5 MiB an image. Attention with a larger one does without; where that is not possible it is refused.
+ */
 const AFFINITY_BUDGET = 128 * 1024 * 1024;
+const AFFINITIES_BUDGET = 512 * 1024 * 1024;
+
+/** Rows and keys from which on attention without a table predicts faster, as measured (specs/performance.md). */
+const ATTEND_FASTER_FROM = { wasm: 128, webgpu: Number.POSITIVE_INFINITY } as const;
 
 /** Panels of packed weights: the CPU's microkernel is 8 columns wide, GPUs read a plain K×N matrix. */
 const PANEL_WIDTH = { wasm: 8, webgpu: 2 ** 30 } as const;
@@ -163,6 +171,20 @@ export interface LoweredModel {
   readonly loops: Loops;
   /** What was fused, and why the rest was not. */
   readonly decisions: readonly Decision[];
+  /** Which attention keeps its table, and why. */
+  readonly attention: readonly AttentionChoice[];
+}
+
+/** What the form of attention depends on. */
+function attentionTarget(
+  target: Capability,
+  training: boolean,
+  always: AttentionChoice["form"] | undefined,
+): AttentionTarget {
+  const bytes = maxBufferBytes(target);
+  const tableBytes = Math.min(AFFINITY_BUDGET, bytes);
+  const allBytes = target.kind === "wasm" ? Math.min(AFFINITIES_BUDGET, bytes / 8) : AFFINITIES_BUDGET;
+  return { tableBytes, allBytes, training, fasterFrom: ATTEND_FASTER_FROM[target.kind], always };
 }
 
 /** What a target may bind at once, in bytes. */
@@ -173,18 +195,21 @@ function maxBufferBytes(target: Capability): number {
 }
 
 /** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
-export function lowerModel(model: Model, target: Capability): Staged<LoweredModel> {
-  return lowered(model, rewrite(model.graph, inferenceRules), target);
+export function lowerModel(model: Model, target: Capability, form?: AttentionChoice["form"]): Staged<LoweredModel> {
+  const folded = rewrite(model.graph, inferenceRules);
+  const { graph, choices } = chooseAttention(folded, attentionTarget(target, false, form));
+  return lowered(model, graph, choices, target);
 }
 
 /** A graph made from the model's, as loops; results of the nodes in `halves` are stored in half precision. */
 function lowered(
   model: Model,
   graph: Graph,
+  attention: readonly AttentionChoice[],
   target: Capability,
   halves: ReadonlySet<GraphNode> = new Set(),
 ): Staged<LoweredModel> {
-  const refused = [...elementTypeProblems(model.graph), ...affinityProblems(model.graph)];
+  const refused = [...elementTypeProblems(model.graph), ...affinityProblems(graph)];
   if (refused.length > 0) return failed(refused);
   const limit = maxBufferBytes(target);
   const { loops, decisions } = lowerAndExplain(graph, {
@@ -214,7 +239,7 @@ function lowered(
       ),
     );
   }
-  return { ok: { graph, loops, decisions } };
+  return { ok: { graph, loops, decisions, attention } };
 }
 
 export interface CompileOptions {
@@ -222,13 +247,15 @@ export interface CompileOptions {
   /** Values of open sizes; `N` is the batch. */
   readonly sizes: ReadonlyMap<string, number>;
   readonly seed: number;
+  /** The form of every attention, instead of the one that suits its size: to compare them. */
+  readonly attention?: AttentionChoice["form"];
 }
 
 /** All stages: from a checked model to a program for one target. */
 export function compile(model: Model, options: CompileOptions): Staged<Program> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const lowered = lowerModel(bound.ok, options.target);
+  const lowered = lowerModel(bound.ok, options.target, options.attention);
   if ("diagnostics" in lowered) return lowered;
   return {
     ok: assemble(lowered.ok.loops, {
@@ -271,11 +298,12 @@ export function lowerStep(
   stage: Stage,
   target: Capability,
   precision: Precision = { kind: "f32" },
+  form?: AttentionChoice["form"],
 ): Staged<LoweredStep> {
   const mixed = precision.kind === "mixed";
   const problem = mixed ? precisionProblem(model, target) : undefined;
   if (problem !== undefined) return failed([problem]);
-  const step = trainingStep(model, stage, { lossScale: mixed });
+  const step = trainingStep(model, stage, { lossScale: mixed, attention: attentionTarget(target, true, form) });
   if (!("graph" in step)) {
     return failed([
       diagnostic("E0905", `\`${step.node.op}\` cannot be trained through: ${step.reason}`, placeOf(step.node), {
@@ -284,7 +312,13 @@ export function lowerStep(
     ]);
   }
   const examples = new Set([...model.graph.inputs.map(({ attrs }) => attrs.name), STEP_INPUTS.target]);
-  const made = lowered(model, step.graph, target, mixed ? storedAsHalves(step.graph, examples) : undefined);
+  const made = lowered(
+    model,
+    step.graph,
+    step.attention,
+    target,
+    mixed ? storedAsHalves(step.graph, examples) : undefined,
+  );
   return "diagnostics" in made ? made : { ok: { ...made.ok, groups: step.groups } };
 }
 
@@ -302,7 +336,7 @@ export interface StepCompileOptions extends CompileOptions {
 export function compileStep(model: Model, stage: Stage, options: StepCompileOptions): Staged<TrainingProgram> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const made = lowerStep(bound.ok, stage, options.target, options.precision);
+  const made = lowerStep(bound.ok, stage, options.target, options.precision, options.attention);
   if ("diagnostics" in made) return made;
   const program = assemble(made.ok.loops, {
     target: options.target,
