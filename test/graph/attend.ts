@@ -20,7 +20,7 @@ const dot = (a: Float64Array, b: Float64Array): number => a.reduce((sum, x, i) =
 /** Σ_j weight(i, j)·rows_j for each i. */
 function mix(count: number, rows: Rows, weight: (i: number, j: number) => number): number[][] {
   return Array.from({ length: count }, (_, i) => {
-    const out = new Array<number>(rows[0]?.length ?? 0).fill(0);
+    const out = Array.from(rows[0] ?? [], () => 0);
     rows.forEach((row, j) => {
       const by = weight(i, j);
       row.forEach((x, e) => {
