@@ -8,7 +8,7 @@ import { type Diagnostic, diagnostic } from "../grammar/diagnostic.ts";
 import type { Span } from "../grammar/source.ts";
 import { assemble } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
-import { type AttentionChoice, type AttentionTarget, chooseAttention } from "./graph/attend.ts";
+import { type AttentionChoice, type AttentionTarget, chooseAttention, TABLE_BYTES } from "./graph/attend.ts";
 import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
@@ -26,12 +26,8 @@ import type { Program } from "./program.ts";
 import type { Precision, Stage } from "./recipe/recipe.ts";
 import { showSize } from "./size.ts";
 
-/**
- * Memory that one table of attention may take, and all tables of a training step together; conv3 of VGG16 at 224 needs
- * 37.5 MiB an image. Attention with a larger one does without; where that is not possible it is refused.
- */
-const AFFINITY_BUDGET = 128 * 1024 * 1024;
-const AFFINITIES_BUDGET = 512 * 1024 * 1024;
+/** Memory that the tables of attention of one training step may take together. */
+const ALL_TABLES_BYTES = 4 * TABLE_BYTES;
 
 /** Rows and keys from which on attention without a table predicts faster, as measured (specs/performance.md). */
 const ATTEND_FASTER_FROM = { wasm: 128, webgpu: Number.POSITIVE_INFINITY } as const;
@@ -116,7 +112,7 @@ function bytesOf(node: GraphNode): number {
 function affinityProblems(graph: Graph): readonly Diagnostic[] {
   const places = new Map<string, GraphNode[]>();
   for (const node of graph.nodes) {
-    if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) continue;
+    if (node.op !== "softmax" || bytesOf(node) <= TABLE_BYTES) continue;
     const { source, start } = placeOf(node);
     const key = `${source.path}:${start}:${node.shape.map(showSize).join("x")}`;
     places.set(key, [...(places.get(key) ?? []), node]);
@@ -136,12 +132,12 @@ function affinityProblems(graph: Graph): readonly Diagnostic[] {
         placeOf(node),
         {
           label: `a ${showSize(rows)} × ${showSize(columns)} table of scores${each}`,
-          notes: [`a table may take ${mebibytes(AFFINITY_BUDGET)}`],
+          notes: [`a table may take ${mebibytes(TABLE_BYTES)}`],
           helps: [
             "graft deeper, where the maps are smaller",
             // Pooling keys and values halves both sides of the map that is looked at.
-            ...(bytes / 4 <= AFFINITY_BUDGET ? ['pool keys and values first: `STIA(pool="conv-pool")`'] : []),
-            ...(images > 1 && bytes / images <= AFFINITY_BUDGET ? ["a smaller --batch"] : []),
+            ...(bytes / 4 <= TABLE_BYTES ? ['pool keys and values first: `STIA(pool="conv-pool")`'] : []),
+            ...(images > 1 && bytes / images <= TABLE_BYTES ? ["a smaller --batch"] : []),
           ],
         },
       ),
@@ -182,8 +178,8 @@ function attentionTarget(
   always: AttentionChoice["form"] | undefined,
 ): AttentionTarget {
   const bytes = maxBufferBytes(target);
-  const tableBytes = Math.min(AFFINITY_BUDGET, bytes);
-  const allBytes = target.kind === "wasm" ? Math.min(AFFINITIES_BUDGET, bytes / 8) : AFFINITIES_BUDGET;
+  const tableBytes = Math.min(TABLE_BYTES, bytes);
+  const allBytes = target.kind === "wasm" ? Math.min(ALL_TABLES_BYTES, bytes / 8) : ALL_TABLES_BYTES;
   return { tableBytes, allBytes, training, fasterFrom: ATTEND_FASTER_FROM[target.kind], always };
 }
 

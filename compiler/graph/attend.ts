@@ -12,6 +12,12 @@ import { equal, isKnown, type Size } from "../size.ts";
 import type { Graph, GraphNode, NodeOf } from "./graph.ts";
 import { type Rule, rewrite, type Site } from "./rewrite.ts";
 
+/**
+ * Memory that one table of attention may take, in bytes: conv3 of VGG16 at 224 needs 37.5 MiB an image. Attention with a
+ * larger one does without; where that is not possible it is refused.
+ */
+export const TABLE_BYTES: number = 128 * 1024 * 1024;
+
 /** One attention of a graph. */
 export interface AttentionSite {
   /** Where its values are gathered: `stia_conv3.to_spatial`. */
@@ -113,13 +119,18 @@ function sitesOf(graph: Graph): readonly AttentionSite[] {
 
 // ------------------------------------------------------------------------------------------------------- finding them
 
+/** The scores of a table, scale · q·kᵀ. */
+export interface Scores {
+  /** The product of q and kᵀ, and whether it is read on its side: then its factors are k and qᵀ. */
+  readonly product: NodeOf<"matmul">;
+  readonly turned: boolean;
+  readonly scale: number;
+}
+
 /** The parts of `softmax(scale · q·kᵀ)·v`. */
 interface Match {
   readonly site: AttentionSite;
-  /** The product of q and kᵀ, and whether its table is read on its side. */
-  readonly scores: NodeOf<"matmul">;
-  readonly turned: boolean;
-  readonly scale: number;
+  readonly scores: Scores;
   readonly values: GraphNode;
 }
 
@@ -128,16 +139,22 @@ function matched(node: GraphNode, uses: (node: GraphNode) => number): Match | un
   if (node.op !== "matmul" || table?.op !== "softmax" || values === undefined || uses(table) !== 1) return undefined;
   const rank = table.shape.length;
   if (table.attrs.axis !== rank - 1 || !alike(table.shape.slice(0, -2), values.shape.slice(0, -2))) return undefined;
+  const scores = scoresOf(table);
+  const batch = table.shape.slice(0, -2);
+  const [tables, rows, keys] = [batch, table.shape.slice(-2, -1), table.shape.slice(-1)].map(countOf);
+  if (scores === undefined || tables === undefined || rows === undefined || keys === undefined) return undefined;
+  return { site: { layer: node.layer, tables, rows, keys, bytes: 4 * tables * rows * keys }, scores, values };
+}
+
+/** The scores that a softmax along the last axis is taken of, if they are a product of matrices times a number. */
+export function scoresOf(table: NodeOf<"softmax">): Scores | undefined {
   let scale = 1;
   let turned = false;
   for (let at = table.inputs[0]; at !== undefined; ) {
     if (at.op === "matmul") {
       const batch = at.shape.slice(0, -2);
-      if (!at.inputs.every((input) => alike(input.shape.slice(0, -2), batch))) return undefined;
-      const [tables, rows, keys] = [batch, table.shape.slice(-2, -1), table.shape.slice(-1)].map(countOf);
-      if (tables === undefined || rows === undefined || keys === undefined) return undefined;
-      const site = { layer: node.layer, tables, rows, keys, bytes: 4 * tables * rows * keys };
-      return { site, scores: at, turned, scale, values };
+      const fits = at.inputs.every((input) => alike(input.shape.slice(0, -2), batch));
+      return fits ? { product: at, turned, scale } : undefined;
     }
     if (at.op === "permute" && swapsLast(at.attrs.order)) {
       turned = !turned;
@@ -188,8 +205,9 @@ const attendRule = (wanted: (site: AttentionSite) => boolean): Rule => ({
   apply: (node, site) => {
     const found = matched(node, site.uses);
     if (found === undefined || !wanted(found.site)) return undefined;
-    const { scores, turned, scale, values } = found;
-    const [first, second] = scores.inputs;
+    const { scores, values } = found;
+    const { product, turned, scale } = scores;
+    const [first, second] = product.inputs;
     if (first === undefined || second === undefined) return undefined;
     const [q, k] = turned ? [transposed(second, site), first] : [first, transposed(second, site)];
     return site.add("attend", [q, k, values], { scale });
