@@ -108,7 +108,7 @@ function bytesOf(node: GraphNode): number {
   return node.shape.reduce<number>((product, size) => product * (typeof size === "number" ? size : 1), 4);
 }
 
-/** The attention tables (softmaxes over scores) that are over the budget, one message for each place in the source. */
+/** The attention tables (softmaxes over scores) that have to be there and are over the budget, one message for each place in the source. */
 function affinityProblems(graph: Graph): readonly Diagnostic[] {
   const places = new Map<string, GraphNode[]>();
   for (const node of graph.nodes) {
@@ -124,17 +124,19 @@ function affinityProblems(graph: Graph): readonly Diagnostic[] {
     const [rows = 1, columns = 1] = node.shape.slice(-2);
     const bytes = bytesOf(node);
     const images = Number(tables);
+    const [place = ""] = node.layer.split(".");
     const each = nodes.length > 1 ? `, ${nodes.length} times` : "";
     return [
       diagnostic(
         "E0901",
-        `attention at \`${node.layer.split(".")[0] ?? ""}\` needs ${mebibytes(bytes)} for ${images === 1 ? "one image" : `${images} images`}`,
+        `attention${place === "" ? "" : ` at \`${place}\``} needs ${mebibytes(bytes)} for ${images === 1 ? "one image" : `${images} images`}`,
         placeOf(node),
         {
           label: `a ${showSize(rows)} × ${showSize(columns)} table of scores${each}`,
-          notes: [`a table may take ${mebibytes(TABLE_BYTES)}`],
+          notes: [`a table may take ${mebibytes(TABLE_BYTES)}, and this one has to be there`],
           helps: [
-            "graft deeper, where the maps are smaller",
+            "a table of `softmax(scale * matmul(q, k))` that nothing reads but one `matmul(table, values)` need not be there",
+            ...(place === "" ? [] : ["graft deeper, where the maps are smaller"]),
             // Pooling keys and values halves both sides of the map that is looked at.
             ...(bytes / 4 <= TABLE_BYTES ? ['pool keys and values first: `STIA(pool="conv-pool")`'] : []),
             ...(images > 1 && bytes / images <= TABLE_BYTES ? ["a smaller --batch"] : []),
