@@ -44,7 +44,7 @@ function isolate(kernel: Kernel, buffers: readonly Buffer[]): Isolated {
   return { kernel: local, buffers: own, outer, key: kernelKey(local, own) };
 }
 
-function kernelKey({ axes, loads, body, reduce, stores }: Kernel, buffers: readonly Buffer[]): string {
+function kernelKey({ axes, loads, inner = [], body, reduce, stores }: Kernel, buffers: readonly Buffer[]): string {
   // Scalars are numbered, equal ones alike: written out as trees they would repeat what they share.
   const numbers = new Map<string, number>();
   const number = (text: string): number => {
@@ -52,7 +52,8 @@ function kernelKey({ axes, loads, body, reduce, stores }: Kernel, buffers: reado
     numbers.set(text, found);
     return found;
   };
-  const roots = foldScalars<number>([...body, ...stores.map((store) => store.value)], {
+  const scalars = [...inner.map(({ value }) => value), ...body, ...stores.map((store) => store.value)];
+  const roots = foldScalars<number>(scalars, {
     constant: (value) => number(`c${Object.is(value, -0) ? "-0" : value}`),
     load: (index) => number(`l${index}`),
     state: (index) => number(`s${index}`),
@@ -68,7 +69,7 @@ function kernelKey({ axes, loads, body, reduce, stores }: Kernel, buffers: reado
     axes.map(({ name, size }) => `${name} ${size}`).join(),
     loads.map((load) => `${access(load)}:${load.otherwise}`).join(),
     stores.map(access).join(),
-    `${reduce} ${body.length} ${roots.join()}`,
+    `${reduce} ${inner.map((sum) => sum.axes.join(" ")).join()} ${body.length} ${roots.join()}`,
     [...numbers.keys()].join(),
     buffers.map(({ shape, dtype, layout }) => `${shape.join("x")} ${dtype} ${textOf(layout)}`).join(),
   ].join(";");

@@ -8,6 +8,7 @@ import { type Diagnostic, diagnostic } from "../grammar/diagnostic.ts";
 import type { Span } from "../grammar/source.ts";
 import { assemble, type KernelReuse } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
+import { type AttentionChoice, type AttentionTarget, chooseAttention, TABLE_BYTES } from "./graph/attend.ts";
 import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
@@ -25,8 +26,11 @@ import type { Program } from "./program.ts";
 import type { Precision, Stage } from "./recipe/recipe.ts";
 import { showSize } from "./size.ts";
 
-/** Memory that one attention affinity may take before it is refused; conv3 of VGG16 at 224 needs 37.5 MiB an image. */
-const AFFINITY_BUDGET = 128 * 1024 * 1024;
+/** Memory that the tables of attention of one training step may take together. */
+const ALL_TABLES_BYTES = 4 * TABLE_BYTES;
+
+/** Rows and keys from which on attention without a table predicts faster, as measured (specs/performance.md). */
+const ATTEND_FASTER_FROM = { wasm: 128, webgpu: Number.POSITIVE_INFINITY } as const;
 
 /** Panels of packed weights: the CPU's microkernel is 8 columns wide, GPUs read a plain K×N matrix. */
 const PANEL_WIDTH = { wasm: 8, webgpu: 2 ** 30 } as const;
@@ -104,11 +108,11 @@ function bytesOf(node: GraphNode): number {
   return node.shape.reduce<number>((product, size) => product * (typeof size === "number" ? size : 1), 4);
 }
 
-/** The attention tables (softmaxes over scores) that are over the budget, one message for each place in the source. */
+/** The attention tables (softmaxes over scores) that have to be there and are over the budget, one message for each place in the source. */
 function affinityProblems(graph: Graph): readonly Diagnostic[] {
   const places = new Map<string, GraphNode[]>();
   for (const node of graph.nodes) {
-    if (node.op !== "softmax" || bytesOf(node) <= AFFINITY_BUDGET) continue;
+    if (node.op !== "softmax" || bytesOf(node) <= TABLE_BYTES) continue;
     const { source, start } = placeOf(node);
     const key = `${source.path}:${start}:${node.shape.map(showSize).join("x")}`;
     places.set(key, [...(places.get(key) ?? []), node]);
@@ -120,20 +124,22 @@ function affinityProblems(graph: Graph): readonly Diagnostic[] {
     const [rows = 1, columns = 1] = node.shape.slice(-2);
     const bytes = bytesOf(node);
     const images = Number(tables);
+    const [place = ""] = node.layer.split(".");
     const each = nodes.length > 1 ? `, ${nodes.length} times` : "";
     return [
       diagnostic(
         "E0901",
-        `attention at \`${node.layer.split(".")[0] ?? ""}\` needs ${mebibytes(bytes)} for ${images === 1 ? "one image" : `${images} images`}`,
+        `attention${place === "" ? "" : ` at \`${place}\``} needs ${mebibytes(bytes)} for ${images === 1 ? "one image" : `${images} images`}`,
         placeOf(node),
         {
           label: `a ${showSize(rows)} × ${showSize(columns)} table of scores${each}`,
-          notes: [`a table may take ${mebibytes(AFFINITY_BUDGET)}`],
+          notes: [`a table may take ${mebibytes(TABLE_BYTES)}, and this one has to be there`],
           helps: [
-            "graft deeper, where the maps are smaller",
+            "a table of `softmax(scale * matmul(q, k))` that nothing reads but one `matmul(table, values)` need not be there",
+            ...(place === "" ? [] : ["graft deeper, where the maps are smaller"]),
             // Pooling keys and values halves both sides of the map that is looked at.
-            ...(bytes / 4 <= AFFINITY_BUDGET ? ['pool keys and values first: `STIA(pool="conv-pool")`'] : []),
-            ...(images > 1 && bytes / images <= AFFINITY_BUDGET ? ["a smaller --batch"] : []),
+            ...(bytes / 4 <= TABLE_BYTES ? ['pool keys and values first: `STIA(pool="conv-pool")`'] : []),
+            ...(images > 1 && bytes / images <= TABLE_BYTES ? ["a smaller --batch"] : []),
           ],
         },
       ),
@@ -163,6 +169,20 @@ export interface LoweredModel {
   readonly loops: Loops;
   /** What was fused, and why the rest was not. */
   readonly decisions: readonly Decision[];
+  /** Which attention keeps its table, and why. */
+  readonly attention: readonly AttentionChoice[];
+}
+
+/** What the form of attention depends on. */
+function attentionTarget(
+  target: Capability,
+  training: boolean,
+  always: AttentionChoice["form"] | undefined,
+): AttentionTarget {
+  const bytes = maxBufferBytes(target);
+  const tableBytes = Math.min(TABLE_BYTES, bytes);
+  const allBytes = target.kind === "wasm" ? Math.min(ALL_TABLES_BYTES, bytes / 8) : ALL_TABLES_BYTES;
+  return { tableBytes, allBytes, training, fasterFrom: ATTEND_FASTER_FROM[target.kind], always };
 }
 
 /** What a target may bind at once, in bytes. */
@@ -173,18 +193,21 @@ function maxBufferBytes(target: Capability): number {
 }
 
 /** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
-export function lowerModel(model: Model, target: Capability): Staged<LoweredModel> {
-  return lowered(model, rewrite(model.graph, inferenceRules), target);
+export function lowerModel(model: Model, target: Capability, form?: AttentionChoice["form"]): Staged<LoweredModel> {
+  const folded = rewrite(model.graph, inferenceRules);
+  const { graph, choices } = chooseAttention(folded, attentionTarget(target, false, form));
+  return lowered(model, graph, choices, target);
 }
 
 /** A graph made from the model's, as loops; results of the nodes in `halves` are stored in half precision. */
 function lowered(
   model: Model,
   graph: Graph,
+  attention: readonly AttentionChoice[],
   target: Capability,
   halves: ReadonlySet<GraphNode> = new Set(),
 ): Staged<LoweredModel> {
-  const refused = [...elementTypeProblems(model.graph), ...affinityProblems(model.graph)];
+  const refused = [...elementTypeProblems(model.graph), ...affinityProblems(graph)];
   if (refused.length > 0) return failed(refused);
   const limit = maxBufferBytes(target);
   const { loops, decisions } = lowerAndExplain(graph, {
@@ -214,7 +237,7 @@ function lowered(
       ),
     );
   }
-  return { ok: { graph, loops, decisions } };
+  return { ok: { graph, loops, decisions, attention } };
 }
 
 export interface CompileOptions {
@@ -224,13 +247,15 @@ export interface CompileOptions {
   readonly seed: number;
   /** Kernels of earlier programs for this very target, to which those of this one are added. */
   readonly reuse?: KernelReuse | undefined;
+  /** The form of every attention, instead of the one that suits its size: to compare them. */
+  readonly attention?: AttentionChoice["form"];
 }
 
 /** All stages: from a checked model to a program for one target. */
 export function compile(model: Model, options: CompileOptions): Staged<Program> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const lowered = lowerModel(bound.ok, options.target);
+  const lowered = lowerModel(bound.ok, options.target, options.attention);
   if ("diagnostics" in lowered) return lowered;
   return {
     ok: assemble(lowered.ok.loops, {
@@ -274,11 +299,12 @@ export function lowerStep(
   stage: Stage,
   target: Capability,
   precision: Precision = { kind: "f32" },
+  form?: AttentionChoice["form"],
 ): Staged<LoweredStep> {
   const mixed = precision.kind === "mixed";
   const problem = mixed ? precisionProblem(model, target) : undefined;
   if (problem !== undefined) return failed([problem]);
-  const step = trainingStep(model, stage, { lossScale: mixed });
+  const step = trainingStep(model, stage, { lossScale: mixed, attention: attentionTarget(target, true, form) });
   if (!("graph" in step)) {
     return failed([
       diagnostic("E0905", `\`${step.node.op}\` cannot be trained through: ${step.reason}`, placeOf(step.node), {
@@ -287,7 +313,13 @@ export function lowerStep(
     ]);
   }
   const examples = new Set([...model.graph.inputs.map(({ attrs }) => attrs.name), STEP_INPUTS.target]);
-  const made = lowered(model, step.graph, target, mixed ? storedAsHalves(step.graph, examples) : undefined);
+  const made = lowered(
+    model,
+    step.graph,
+    step.attention,
+    target,
+    mixed ? storedAsHalves(step.graph, examples) : undefined,
+  );
   return "diagnostics" in made ? made : { ok: { ...made.ok, groups: step.groups } };
 }
 
@@ -305,7 +337,7 @@ export interface StepCompileOptions extends CompileOptions {
 export function compileStep(model: Model, stage: Stage, options: StepCompileOptions): Staged<TrainingProgram> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const made = lowerStep(bound.ok, stage, options.target, options.precision);
+  const made = lowerStep(bound.ok, stage, options.target, options.precision, options.attention);
   if ("diagnostics" in made) return made;
   const program = assemble(made.ok.loops, {
     target: options.target,

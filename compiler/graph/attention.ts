@@ -6,10 +6,23 @@
  * row is, and the rows of a coarse grid of places. A table is found by its form, not by its unit: weights [N·heads, P, K]
  * that multiply values inside a unit, made by a softmax (Wang et al. 2018, section 3.2, the Gaussian pairs) or by a
  * division by K (the others). Which maps P and K count is read from the products behind the scores, so pooled keys and
- * maps of two sizes come out as what they are.
+ * maps of two sizes come out as what they are. Of a table that is too large to be there the same is computed without it.
  */
 import type { Model } from "../model.ts";
-import { type Algebra, algebraOf, binary, inputOf, knownSizes, mean, reshape, sum, unary } from "./algebra.ts";
+import {
+  type Algebra,
+  algebraOf,
+  binary,
+  broadcast,
+  inputOf,
+  knownSizes,
+  mean,
+  reshape,
+  sum,
+  transpose,
+  unary,
+} from "./algebra.ts";
+import { scoresOf, TABLE_BYTES } from "./attend.ts";
 import { GraphBuilder } from "./builder.ts";
 import type { Graph, GraphNode } from "./graph.ts";
 
@@ -87,8 +100,12 @@ const ATTENTION_BLOCKS: ReadonlySet<string> = new Set(["STIA", "NonLocal"]);
 /**
  * The graph of `model`, whose sizes are numbers, with outputs for its attention.
  * @param options.side rows are read on a grid of at most this many places a side
+ * @param options.tableBytes what is shown of a larger table is computed without it
  */
-export function attentionForm(model: Attending, { side = 8 }: { readonly side?: number } = {}): AttentionForm {
+export function attentionForm(
+  model: Attending,
+  { side = 8, tableBytes = TABLE_BYTES }: { readonly side?: number; readonly tableBytes?: number } = {},
+): AttentionForm {
   const tables = tablesOf(model);
   const names = namesOf(tables);
   const builder = new GraphBuilder();
@@ -103,6 +120,7 @@ export function attentionForm(model: Attending, { side = 8 }: { readonly side?: 
       outputs.push({ name: `attention.${name}.${what}`, node: value });
       return `attention.${name}.${what}`;
     };
+    const scores = weights === "softmax" && bytesOf(node) > tableBytes ? scoresIn(table.node, a, copyOf) : undefined;
     const picked = { y: probes(queries.size[0], side), x: probes(queries.size[1], side) };
     return {
       name,
@@ -115,9 +133,22 @@ export function attentionForm(model: Attending, { side = 8 }: { readonly side?: 
       rows: [picked.y.count, picked.x.count],
       places: placesOf(picked.y).flatMap((y) => placesOf(picked.x).map((x) => y * queries.size[1] + x)),
       outputs: {
-        received: output("received", overHeads(a, mean(a, node, [1], false), heads)),
-        entropy: weights === "softmax" ? output("entropy", overHeads(a, entropy(a, node), heads)) : undefined,
-        rows: output("rows", rowsAt(a, node, heads, queries.size, picked)),
+        received: output(
+          "received",
+          overHeads(a, scores === undefined ? mean(a, node, [1], false) : received(a, scores), heads),
+        ),
+        entropy:
+          weights === "softmax"
+            ? output("entropy", overHeads(a, scores === undefined ? entropy(a, node) : spread(a, scores), heads))
+            : undefined,
+        rows: output(
+          "rows",
+          overHeads(
+            a,
+            scores === undefined ? pickRows(a, node, queries.size, picked) : rowsOf(a, scores, queries.size, picked),
+            heads,
+          ),
+        ),
       },
     };
   });
@@ -157,11 +188,10 @@ function entropy(a: Algebra, table: GraphNode): GraphNode {
   return unary(a, "neg", sum(a, binary(a, "mul", table, logarithm), [2], false));
 }
 
-/** The rows of the probed queries, [N, places, K]. */
-function rowsAt(
+/** The rows of the probed queries, [N·heads, places, …]. */
+function pickRows(
   a: Algebra,
   table: GraphNode,
-  heads: number,
   [height, width]: readonly [number, number],
   { y, x }: { readonly y: Probes; readonly x: Probes },
 ): GraphNode {
@@ -175,7 +205,56 @@ function rowsAt(
   };
   const grid = reshape(a, table, [tables, height, width, keys]);
   const picked = every(every(grid, 1, y), 2, x);
-  return overHeads(a, reshape(a, picked, [tables, y.count * x.count, keys]), heads);
+  return reshape(a, picked, [tables, y.count * x.count, keys]);
+}
+
+// ------------------------------------------------------------------------------------------- the same without the table
+
+/** What a table that is too large to be there was to be made of. */
+interface Factors {
+  readonly q: GraphNode;
+  readonly k: GraphNode;
+  readonly scale: number;
+}
+
+function bytesOf(node: GraphNode): number {
+  return knownSizes(node.shape).reduce((product, size) => product * size, 4);
+}
+
+/** q and k of a table, as rows; undefined if its scores are no plain product. */
+function scoresIn(table: GraphNode, a: Algebra, copyOf: (node: GraphNode) => GraphNode): Factors | undefined {
+  const scores = table.op === "softmax" ? scoresOf(table) : undefined;
+  if (scores === undefined) return undefined;
+  const [first, second] = [copyOf(inputOf(scores.product, 0)), transpose(a, copyOf(inputOf(scores.product, 1)))];
+  const { scale } = scores;
+  return scores.turned ? { q: second, k: first, scale } : { q: first, k: second, scale };
+}
+
+/** Σ_i A_ij / P: what values gather from rows that all ask for 1/P. */
+function received(a: Algebra, { q, k, scale }: Factors): GraphNode {
+  const [tables = 1, rows = 1] = knownSizes(q.shape);
+  const [, keys = 1] = knownSizes(k.shape);
+  const even = broadcast(a, a.number(1 / rows, q), [tables, rows, 1]);
+  const log = a.op("attend_log_sum", [q, k], { scale });
+  return reshape(a, a.op("attend_value_grad", [q, k, even, log], { scale }), [tables, keys]);
+}
+
+/** −Σ_j A_ij ln A_ij = log_i − scale · q_i·Σ_j A_ij k_j: the keys themselves are gathered. */
+function spread(a: Algebra, { q, k, scale }: Factors): GraphNode {
+  const log = a.op("attend_log_sum", [q, k], { scale });
+  const mixed = binary(a, "mul", q, a.op("attend", [q, k, k], { scale }));
+  return binary(a, "sub", log, binary(a, "mul", sum(a, mixed, [2], false), scale));
+}
+
+/** The probed rows alone, as a small table. */
+function rowsOf(
+  a: Algebra,
+  { q, k, scale }: Factors,
+  size: readonly [number, number],
+  picked: { readonly y: Probes; readonly x: Probes },
+): GraphNode {
+  const e = a.op("matmul", [pickRows(a, q, size, picked), transpose(a, k)], {});
+  return a.op("softmax", [scale === 1 ? e : binary(a, "mul", e, scale)], { axis: 2 });
 }
 
 // --------------------------------------------------------------------------------------------------------- finding them

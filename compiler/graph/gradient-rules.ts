@@ -28,6 +28,7 @@ import {
   transpose,
   unary,
 } from "./algebra.ts";
+import { ofAttend, ofAttendLogSum } from "./attend-gradient.ts";
 import type { GraphNode, NodeOf, OpAttrs, OpName, TensorType } from "./graph.ts";
 
 /** Why an operator cannot be differentiated, in words. */
@@ -349,6 +350,8 @@ const ofCast: GradientRule<"cast"> = (node, upstream, a) => {
   return real(dtype) && real(node.dtype) ? [a.op("cast", [upstream], { dtype })] : [undefined];
 };
 
+const noSecond: GradientRule<OpName> = () => ({ refused: "the gradient of attention has no gradient of its own" });
+
 /** The rules by operator. `detach` is the identity through which nothing flows. */
 export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   input: none,
@@ -359,6 +362,11 @@ export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   conv2d_weight_grad: ofConv2dWeightGrad,
   linear: ofLinear,
   matmul: ofMatmul,
+  attend: ofAttend,
+  attend_log_sum: ofAttendLogSum,
+  attend_query_grad: noSecond,
+  attend_key_grad: noSecond,
+  attend_value_grad: noSecond,
   max_pool2d: ofMaxPool2d,
   max_pool2d_index: none,
   max_pool2d_grad: () => ({ refused: "the gradient of a max pool has no gradient of its own" }),

@@ -37,6 +37,11 @@ interface Pooling {
   readonly pad: Pair;
 }
 
+interface Attention {
+  /** A factor on every score. */
+  readonly scale: number;
+}
+
 /** Attributes of each operator. Axes are counted from 0, never negative here. */
 export interface OpAttrs {
   readonly input: { readonly name: string };
@@ -53,6 +58,19 @@ export interface OpAttrs {
   readonly linear: Record<never, never>;
   /** a: [...B,M,K], b: [...B,K,P] -> [...B,M,P]; batch axes broadcast. */
   readonly matmul: Record<never, never>;
+  /**
+   * q: [...B,P,C], k: [...B,K,C], v: [...B,K,D] -> [...B,P,D]: Σ_j A_ij·v_j with A_i = softmax_j(scale · q_i·k_j), whose
+   * table [...B,P,K] is never in memory.
+   */
+  readonly attend: Attention;
+  /** q, k -> [...B,P]: ln Σ_j exp(scale · q_i·k_j). With it A_ij = exp(scale · q_i·k_j - log_i). */
+  readonly attend_log_sum: Attention;
+  /** q, k, v, dy: [...B,P,D], log: [...B,P], row: [...B,P] = Σ_d dy·y -> the gradient by q. */
+  readonly attend_query_grad: Attention;
+  /** The same inputs -> the gradient by k. */
+  readonly attend_key_grad: Attention;
+  /** q, k, dy, log -> [...B,K,D], Σ_i A_ij·dy_i: the gradient by v. */
+  readonly attend_value_grad: Attention;
   readonly max_pool2d: Pooling;
   /** Where in its window (row · KW + column) the first maximum lies, as a number of x's element type. */
   readonly max_pool2d_index: Pooling;

@@ -6,11 +6,12 @@
  * A new operator is an entry in `OpAttrs`, a row here and tests.
  */
 import type { Lowering } from "../loop/context.ts";
+import * as attention from "../loop/lower-attend.ts";
 import * as gradients from "../loop/lower-gradients.ts";
 import * as maps from "../loop/lower-maps.ts";
 import * as products from "../loop/lower-products.ts";
 import * as reductions from "../loop/lower-reductions.ts";
-import { mul, product, type Size } from "../size.ts";
+import { add, mul, product, type Size } from "../size.ts";
 import { GRADIENTS, type GradientRule } from "./gradient-rules.ts";
 import type { OpAttrs, OpName, TensorType } from "./graph.ts";
 import type { ShapeProblem } from "./shapes.ts";
@@ -31,6 +32,16 @@ export interface OpRow<K extends OpName> {
 }
 
 const LEAF: { readonly arity: readonly [0, 0]; readonly shape: undefined } = { arity: [0, 0], shape: undefined };
+
+/**
+ * Multiply-adds of attention: so many products over the depth C of q and k, and over the width D of the third input, at
+ * every pair of a row and a key.
+ */
+function attentionMacs(inputs: readonly TensorType[], depth: number, width: number): Size {
+  const [q, k, third] = inputs.map(({ shape }) => shape);
+  const pairs = mul(product(q?.slice(0, -1) ?? []), k?.at(-2) ?? 1);
+  return mul(pairs, add(mul(q?.at(-1) ?? 1, depth), mul(third?.at(-1) ?? 1, width)));
+}
 
 export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   input: { doc: "a tensor that the caller supplies", ...LEAF, gradient: GRADIENTS.input, lower: maps.lowerInput },
@@ -80,6 +91,46 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
     macs: ([a], out) => mul(product(out.shape), a?.shape.at(-1) ?? 1),
     gradient: GRADIENTS.matmul,
     lower: products.lowerMatmul,
+  },
+  attend: {
+    doc: "softmax(scale · q·kᵀ)·v for q [...B,P,C], k [...B,K,C], v [...B,K,D], the table [P,K] never in memory",
+    arity: [3, 3],
+    shape: shapes.attend,
+    macs: (inputs) => attentionMacs(inputs, 1, 1),
+    gradient: GRADIENTS.attend,
+    lower: attention.lowerAttend,
+  },
+  attend_log_sum: {
+    doc: "ln Σ exp(scale · q·kᵀ) of every row of attention",
+    arity: [2, 2],
+    shape: shapes.attendLogSum,
+    macs: (inputs) => attentionMacs(inputs, 1, 0),
+    gradient: GRADIENTS.attend_log_sum,
+    lower: attention.lowerAttendLogSum,
+  },
+  attend_query_grad: {
+    doc: "the gradient of attend by q, from q, k, v, the result's gradient, attend_log_sum and Σ dy·y of every row",
+    arity: [6, 6],
+    shape: shapes.attendGrad("query"),
+    macs: (inputs) => attentionMacs(inputs, 2, 1),
+    gradient: GRADIENTS.attend_query_grad,
+    lower: attention.lowerAttendQueryGrad,
+  },
+  attend_key_grad: {
+    doc: "the gradient of attend by k, from the same",
+    arity: [6, 6],
+    shape: shapes.attendGrad("key"),
+    macs: (inputs) => attentionMacs(inputs, 2, 1),
+    gradient: GRADIENTS.attend_key_grad,
+    lower: attention.lowerAttendKeyGrad,
+  },
+  attend_value_grad: {
+    doc: "the gradient of attend by v, from q, k, the result's gradient and attend_log_sum",
+    arity: [4, 4],
+    shape: shapes.attendValueGrad,
+    macs: (inputs) => attentionMacs(inputs, 1, 1),
+    gradient: GRADIENTS.attend_value_grad,
+    lower: attention.lowerAttendValueGrad,
   },
   max_pool2d: {
     doc: "the largest value of each window; padding is never the largest",

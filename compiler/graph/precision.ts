@@ -50,6 +50,11 @@ function countsExamples(node: GraphNode, examples: ReadonlySet<GraphNode>, input
     case "conv2d":
     case "conv2d_input_grad":
     case "linear":
+    case "attend":
+    case "attend_log_sum":
+    case "attend_query_grad":
+    case "attend_key_grad":
+    case "attend_value_grad":
       return operandDoes(0);
     case "reduce": {
       const [input] = node.inputs;

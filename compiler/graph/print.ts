@@ -94,6 +94,12 @@ function attributes(node: GraphNode): string {
       return node.attrs.dtype;
     case "recompute":
       return `region=${node.attrs.region}`;
+    case "attend":
+    case "attend_log_sum":
+    case "attend_query_grad":
+    case "attend_key_grad":
+    case "attend_value_grad":
+      return node.attrs.scale === 1 ? "" : `scale=${node.attrs.scale}`;
     case "linear":
     case "matmul":
     case "causal_mask":

@@ -259,6 +259,55 @@ export function matmul([a, b]: Inputs): Ruled {
   return isProblem(batch) ? batch : { shape: [...batch.shape, m, p], dtype: left.dtype };
 }
 
+/** The result of attention: a row of q, as wide as v. Only passes make these operators, so a misfit is told briefly. */
+export function attend([q, k, v]: Inputs): Ruled {
+  const [queries, values] = [given(q), given(v)];
+  const wrong =
+    attentionMisfit([queries, given(k)]) ?? fits(values, [...given(k).shape.slice(0, -1), axisOf(values, -1)]);
+  return wrong ?? { shape: [...queries.shape.slice(0, -1), axisOf(values, -1)], dtype: queries.dtype };
+}
+
+export function attendLogSum([q, k]: Inputs): Ruled {
+  const queries = given(q);
+  return attentionMisfit([queries, given(k)]) ?? { shape: queries.shape.slice(0, -1), dtype: queries.dtype };
+}
+
+export function attendGrad(by: "query" | "key"): (inputs: Inputs) => Ruled {
+  return ([q, k, v, dy, log, row]) => {
+    const result = attend([given(q), given(k), given(v)]);
+    if (isProblem(result)) return result;
+    const rows = result.shape.slice(0, -1);
+    return (
+      fits(given(dy), result.shape) ?? fits(given(log), rows) ?? fits(given(row), rows) ?? given(by === "query" ? q : k)
+    );
+  };
+}
+
+export function attendValueGrad([q, k, dy, log]: Inputs): Ruled {
+  const [queries, keys, upstream] = [given(q), given(k), given(dy)];
+  const rows = queries.shape.slice(0, -1);
+  const wrong =
+    attentionMisfit([queries, keys]) ?? fits(upstream, [...rows, axisOf(upstream, -1)]) ?? fits(given(log), rows);
+  return wrong ?? { shape: [...keys.shape.slice(0, -1), axisOf(upstream, -1)], dtype: queries.dtype };
+}
+
+/** Rows and keys of attention have the axes before them, and their depth, in common. */
+function attentionMisfit([queries, keys]: readonly [TensorType, TensorType]): ShapeProblem | undefined {
+  return (
+    signature("attend", "q: [...B, P, C]", queries, 2, "at least") ??
+    signature("attend", "k: [...B, K, C]", keys, 2, "at least") ??
+    fits(keys, [...queries.shape.slice(0, -2), axisOf(keys, -2), axisOf(queries, -1)])
+  );
+}
+
+function fits(type: TensorType, shape: readonly Size[]): ShapeProblem | undefined {
+  if (type.shape.length === shape.length && shape.every((size, i) => equal(size, type.shape[i] ?? -1)))
+    return undefined;
+  return problem("E0302", "the parts of attention do not fit each other", {
+    label: `${showShape(shape)} wanted, ${showShape(type.shape)} given`,
+  });
+}
+
 export function batchNorm([x, ...vectors]: Inputs): Ruled {
   const data = given(x);
   const wrong = mixedTypes([data, ...vectors]) ?? signature("batch_norm", "x: [N, C, ...]", data, 2, "at least");

@@ -16,6 +16,7 @@
 import type { Model } from "../model.ts";
 import type { LossTerm, Optimizer, ParameterRule, Stage } from "../recipe/recipe.ts";
 import { type Algebra, algebraOf, binary, reshape, select, sum, unary } from "./algebra.ts";
+import { type AttentionChoice, type AttentionTarget, chooseAttention } from "./attend.ts";
 import { GraphBuilder, type Where } from "./builder.ts";
 import { differentiate, type NotDifferentiable } from "./gradient.ts";
 import type { Graph, GraphNode, Init, NodeOf } from "./graph.ts";
@@ -57,6 +58,7 @@ export interface TrainingStep {
   readonly graph: Graph;
   /** In the order of `step.rates`. */
   readonly groups: readonly RateGroup[];
+  readonly attention: readonly AttentionChoice[];
 }
 
 /** What a step needs to know of a model. */
@@ -65,16 +67,20 @@ export type Trainable = Pick<Model, "graph" | "streamOutputs">;
 export interface StepOptions {
   /** Whether the step takes a loss scale. */
   readonly lossScale?: boolean;
+  /** What decides on the form of attention; if absent it keeps its tables. */
+  readonly attention?: AttentionTarget;
 }
 
 /** The step of a stage for a model whose sizes are numbers; or the node that cannot be differentiated. */
 export function trainingStep(
   model: Trainable,
   stage: Stage,
-  { lossScale = false }: StepOptions = {},
+  { lossScale = false, attention }: StepOptions = {},
 ): TrainingStep | NotDifferentiable {
   const withLosses = withLoss(model.graph, (site) => lossOf(model, stage.loss, site));
-  const plain = trainingForm(withLosses, { frozenNorms: new Set(stage.frozenNorms) });
+  const trained = trainingForm(withLosses, { frozenNorms: new Set(stage.frozenNorms) });
+  const { graph: plain, choices } =
+    attention === undefined ? { graph: trained, choices: [] } : chooseAttention(trained, attention);
   const form = lossScale ? withScaledLoss(plain) : plain;
   const loss = outputOf(form, lossScale ? SCALED_LOSS : "loss");
   const rules = new Map(stage.parameters.map((rule) => [rule.path, rule]));
@@ -87,6 +93,7 @@ export function trainingStep(
   return {
     graph: withUpdates(made.graph, stage, rules, groups),
     groups: groups.map((frozenUntil) => ({ frozenUntil })),
+    attention: choices,
   };
 }
 

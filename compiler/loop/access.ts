@@ -26,10 +26,15 @@ export function outputAxes({ stores }: Kernel): readonly number[] {
   return axes;
 }
 
-/** Axes that no store mentions, ascending. */
+/** Axes that no store mentions and no inner sum has for itself, ascending. */
 export function reductionAxes(kernel: Kernel): readonly number[] {
-  const outputs = new Set(outputAxes(kernel));
-  return kernel.axes.map((_, axis) => axis).filter((axis) => !outputs.has(axis));
+  const others = new Set([...outputAxes(kernel), ...innerAxes(kernel)]);
+  return kernel.axes.map((_, axis) => axis).filter((axis) => !others.has(axis));
+}
+
+/** Axes of the inner sums, ascending. */
+export function innerAxes({ inner = [] }: Kernel): readonly number[] {
+  return union(inner.map(({ axes }) => axes));
 }
 
 /** Axes on which a load's address or guards depend, ascending. */

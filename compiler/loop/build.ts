@@ -10,7 +10,7 @@
 
 import type { Counters, Draw, Leaves, Scalar } from "../scalar.ts";
 import { binary, num, rewriteScalars, unary, visitScalar } from "../scalar.ts";
-import { bufferAt, drawsOf, offsetOf, outputAxes, reductionAxes } from "./access.ts";
+import { bufferAt, drawsOf, innerAxes, offsetOf, outputAxes, reductionAxes, union } from "./access.ts";
 import {
   add,
   axesOf,
@@ -27,7 +27,7 @@ import {
   unflatten,
 } from "./affine.ts";
 import { offset, product } from "./layout.ts";
-import type { Affine, Axis, Buffer, Guard, Kernel, Load, ReducerName, Store } from "./loops.ts";
+import type { Affine, Axis, Buffer, Guard, InnerSum, Kernel, Load, ReducerName, Store } from "./loops.ts";
 
 // --------------------------------------------------------------------------------------------------------------- values
 
@@ -78,6 +78,7 @@ export interface Builder {
     readonly name: string;
     readonly layers: readonly string[];
     readonly reduce?: { readonly by: ReducerName; readonly body: readonly Scalar[] };
+    readonly inner?: readonly InnerSum[];
     readonly macs?: number;
   }) => Kernel;
 }
@@ -106,11 +107,11 @@ export function kernelBuilder(buffers: readonly Buffer[]): Builder {
     store: (buffer, index, value) => {
       stores.push({ buffer: buffer.id, index, guards: [], value });
     },
-    finish: ({ name, layers, reduce, macs }) =>
-      canonical(
-        { name, axes, loads, body: reduce?.body ?? [], reduce: reduce?.by, stores, layers, macs: macs ?? 0 },
-        buffers,
-      ),
+    finish: ({ name, layers, reduce, inner, macs = 0 }) => {
+      const own = inner === undefined ? {} : { inner };
+      const body = reduce?.body ?? [];
+      return canonical({ name, axes, loads, ...own, body, reduce: reduce?.by, stores, layers, macs }, buffers);
+    },
   };
 }
 
@@ -172,9 +173,13 @@ export function reindex(kernel: Kernel, axes: readonly Axis[], replacements: rea
     axis: (at) => affineScalar(replacements[at] ?? constant(0)),
     random: (draw, counters) => redraw(draw, counters, replacements, sizes),
   });
+  const { inner } = moved;
+  const own = (old: readonly number[]): readonly number[] =>
+    union(old.map((at) => axesOf(replacements[at] ?? constant(0))));
   return {
     ...moved,
     axes,
+    ...(inner === undefined ? {} : { inner: inner.map((one) => ({ ...one, axes: own(one.axes) })) }),
     loads: kernel.loads.map((load) => ({ ...load, index: index(load.index), guards: guards(load.guards) })),
     stores: moved.stores.map((store) => ({ ...store, index: index(store.index), guards: guards(store.guards) })),
   };
@@ -182,9 +187,16 @@ export function reindex(kernel: Kernel, axes: readonly Axis[], replacements: rea
 
 /** The kernel with the leaves of its body and of what it stores replaced. What those share stays shared. */
 export function withScalars(kernel: Kernel, leaves: Leaves<Scalar>): Kernel {
-  const values = rewriteScalars([...kernel.body, ...kernel.stores.map((store) => store.value)], leaves);
-  const stores = kernel.stores.map((store, i) => ({ ...store, value: values[kernel.body.length + i] ?? store.value }));
-  return { ...kernel, body: values.slice(0, kernel.body.length), stores };
+  const { body, inner } = kernel;
+  const values = rewriteScalars([...body, ...kernel.stores.map((store) => store.value)], leaves);
+  const stores = kernel.stores.map((store, i) => ({ ...store, value: values[body.length + i] ?? store.value }));
+  const made = { ...kernel, body: values.slice(0, body.length), stores };
+  if (inner === undefined) return made;
+  const products = rewriteScalars(
+    inner.map(({ value }) => value),
+    leaves,
+  );
+  return { ...made, inner: inner.map((one, i) => ({ ...one, value: products[i] ?? one.value })) };
 }
 
 /** The kernel without guards that always hold. */
@@ -332,6 +344,7 @@ function stepOf(e: Affine, at: number): number | undefined {
  */
 export function mergeAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
   const outputs = new Set(outputAxes(kernel));
+  const inner = new Set(innerAxes(kernel));
   const pinned = new Set<number>([
     ...[...kernel.loads, ...kernel.stores].flatMap((access) => access.guards.flatMap((guard) => axesOf(guard.index))),
     ...axisLeaves(kernel),
@@ -340,7 +353,7 @@ export function mergeAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
   const joins = (outer: number): boolean => {
     const [a, b] = [kernel.axes[outer], kernel.axes[outer + 1]];
     if (a === undefined || b === undefined || pinned.has(outer) || pinned.has(outer + 1)) return false;
-    if (outputs.has(outer) !== outputs.has(outer + 1)) return false;
+    if (outputs.has(outer) !== outputs.has(outer + 1) || inner.has(outer) !== inner.has(outer + 1)) return false;
     return addresses.every((address) => {
       const [far, near] = [strideOf(address, outer), strideOf(address, outer + 1)];
       return far !== undefined && near !== undefined && far === near * b.size;
@@ -388,7 +401,8 @@ function order(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
   if (store === undefined) throw new Error(`internal: ${kernel.name} stores nothing`);
   const outputs = byStride(outputAxes(kernel), offsetOf(kernel, buffers, store));
   const reduced = reductionAxes(kernel);
-  const order = [...outputs, ...(load === undefined ? reduced : byStride(reduced, offsetOf(kernel, buffers, load)))];
+  const behind = load === undefined ? reduced : byStride(reduced, offsetOf(kernel, buffers, load));
+  const order = [...outputs, ...behind, ...innerAxes(kernel)];
   if (order.every((from, to) => from === to)) return kernel;
   const axes = order.map((from) => kernel.axes[from] ?? { name: "", size: 0 });
   return reindex(

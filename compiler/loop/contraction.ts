@@ -12,6 +12,7 @@
 import type { Scalar } from "../scalar.ts";
 import { axisSizes, loadsOf, offsetOf, outputAxes, reductionAxes, scalarAxes } from "./access.ts";
 import { strideOf } from "./affine.ts";
+import { type Attention, attentionOf } from "./attention.ts";
 import { product } from "./layout.ts";
 import type { Buffer, Kernel } from "./loops.ts";
 
@@ -49,7 +50,8 @@ export interface Contraction {
  */
 export function classify(kernel: Kernel, buffers: readonly Buffer[]): Contraction | undefined {
   const [body] = kernel.body;
-  if (kernel.reduce !== "sum" || body?.kind !== "binary" || body.fn !== "mul") return undefined;
+  if (kernel.reduce !== "sum" || kernel.inner !== undefined || body?.kind !== "binary" || body.fn !== "mul")
+    return undefined;
   const first = factor(body.left);
   const second = factor(body.right);
   if (first.loads.length === 0 || second.loads.length === 0) return undefined;
@@ -90,12 +92,15 @@ function innermostOutput(kernel: Kernel, buffers: readonly Buffer[], outputs: re
 
 /** How a kernel is to be scheduled. */
 export type KernelClass =
+  | { readonly kind: "attend"; readonly attention: Attention }
   | { readonly kind: "contract"; readonly contraction: Contraction }
   | { readonly kind: "reduce" }
   | { readonly kind: "map" };
 
 export function kernelClass(kernel: Kernel, buffers: readonly Buffer[]): KernelClass {
   if (kernel.reduce === undefined) return { kind: "map" };
+  const attention = attentionOf(kernel);
+  if (attention !== undefined) return { kind: "attend", attention };
   const contraction = classify(kernel, buffers);
   return contraction === undefined ? { kind: "reduce" } : { kind: "contract", contraction };
 }

@@ -349,6 +349,7 @@ function inlineProducer(
 ): Kernel | Refusal {
   const [store] = producer.stores;
   if (store === undefined) return "the producer stores nothing";
+  if (reader.inner !== undefined) return "attention reads it once for every tile";
   const sizes = axisSizes(reader);
   const all = producer.axes.map((_, a) => a);
   const loads: Load[] = [];

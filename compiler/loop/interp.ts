@@ -13,6 +13,7 @@ import { uniform } from "../random.ts";
 import type { Scalar } from "../scalar.ts";
 import { BINARY, type BinaryFn, COMPARE, UNARY } from "../scalar.ts";
 import { axisSizes, bufferAt, loadAt, offsetOf, outputAxes, reductionAxes } from "./access.ts";
+import { attentionOf } from "./attention.ts";
 import { elementCount } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Loops } from "./loops.ts";
 import { REDUCERS } from "./reducers.ts";
@@ -154,9 +155,11 @@ function runKernel(kernel: Kernel, buffers: readonly Buffer[], memory: readonly 
 function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
   const sizes = axisSizes(kernel);
   const loops = (axes: readonly number[], body: readonly string[]): readonly string[] => [
+    "{",
     ...axes.map((a) => `for (let a${a} = 0; a${a} < ${sizes[a]}; a${a}++) {`),
     ...body,
     ...axes.map(() => "}"),
+    "}",
   ];
   const load = (i: number): string => {
     const access = loadAt(kernel, i);
@@ -176,11 +179,45 @@ function nestText(kernel: Kernel, buffers: readonly Buffer[]): string {
     }),
   ];
   const reduction: string[] = [];
+  const attention = attentionOf(kernel);
+  const sums = (kernel.inner ?? []).flatMap(({ axes, value }, i) => {
+    const term = scalarText([value], `p${i}_`, load, state);
+    return [`let u${i} = 0;`, ...loops(axes, [...term.lines, `u${i} += ${term.results[0]};`])];
+  });
   if (kernel.reduce !== undefined) {
     const { init, step } = REDUCERS[kernel.reduce];
-    const operands = scalarText(kernel.body, "x", load, state);
+    const operands = scalarText(kernel.body, "x", load, attention === undefined ? state : (i) => `u${i}`);
     const next = scalarText(step, "t", (i) => operands.results[i] ?? "undefined", state);
     const update = next.results.map((result, i) => `const n${i} = ${result};`);
+    if (attention !== undefined) {
+      // Features share their inner sums: a state for each of them, and the sums once for all.
+      const { batch, rows, keys, features } = attention;
+      const feature = features.reduce((flat, a) => `(${flat}) * ${sizes[a]} + a${a}`, "0");
+      const states = (to: (i: number) => string): readonly string[] => init.map((_, i) => to(i));
+      return [
+        ...kernel.loads.map((_, i) => `const L${i} = L[${i}];`),
+        ...kernel.stores.map((_, i) => `const S${i} = S[${i}];`),
+        ...states((i) => `const T${i} = new Float64Array(${attention.sizes.features});`),
+        ...loops(
+          [...batch, ...rows],
+          [
+            ...init.map((value, i) => `T${i}.fill(${value});`),
+            ...loops(keys, [
+              ...sums,
+              ...loops(features, [
+                `const f = ${feature};`,
+                ...states((i) => `const s${i} = T${i}[f];`),
+                ...operands.lines,
+                ...next.lines,
+                ...update,
+                ...states((i) => `T${i}[f] = n${i};`),
+              ]),
+            ]),
+            ...loops(features, [`const f = ${feature};`, ...states((i) => `const s${i} = T${i}[f];`), ...stores]),
+          ],
+        ),
+      ].join("\n");
+    }
     reduction.push(
       ...init.map((value, i) => `let s${i} = ${value};`),
       ...loops(reductionAxes(kernel), [

@@ -49,12 +49,12 @@ export function joinReductions(
 
 function isJoinable(kernel: Kernel, buffers: readonly Buffer[]): boolean {
   const { reduce } = kernel;
-  if (reduce === undefined || product(axisSizes(kernel)) < LEAST_POINTS) return false;
+  if (reduce === undefined || kernel.inner !== undefined || product(axisSizes(kernel)) < LEAST_POINTS) return false;
   return reduce === "max" || reduce === "argmax" || (SUMS.includes(reduce) && classify(kernel, buffers) === undefined);
 }
 
 /** Whose place a joined kernel can take: all it reads is there, and nobody has needed its results before. */
-function placeOf(earlier: Kernel, later: Kernel, list: KernelList): Kernel | undefined {
+export function placeOf(earlier: Kernel, later: Kernel, list: KernelList): Kernel | undefined {
   const between = (kernel: Kernel): boolean => list.isBetween(kernel, earlier, later);
   const touched = (kernel: Kernel): readonly Kernel[] => kernel.stores.flatMap(({ buffer }) => list.readers(buffer));
   const sources = (kernel: Kernel): readonly Kernel[] => kernel.loads.flatMap(({ buffer }) => list.writers(buffer));

@@ -3,7 +3,8 @@
  *
  * A kernel is a set of axes, loads given by quasi-affine index maps with guards, a scalar body, at most one reduction,
  * and stores whose values (the epilogue) may load once more. Reduction axes are not declared: an axis absent from the
- * outputs' index maps is reduced. Nothing here says how the loops run: that is a Plan's affair (../schedule).
+ * outputs' index maps is reduced. Under the reduction there may be sums of their own (`inner`): what a level of sums
+ * has made is `state` to the level above, inner sums to the body, the reduction to the stores. Nothing here says how the loops run: that is a Plan's affair (../schedule).
  *
  * The order of `Kernel.axes` is the order in which a plain nest would run them, outermost first: output axes in the
  * order of the output's layout, then reduction axes with the one that is contiguous in the left operand innermost.
@@ -88,9 +89,9 @@ export interface Load {
 
 /**
  * Reducers (table in reducers.ts). `softmax` keeps (m, s): running maximum and sum of exp(x - m); `sum2` to `sum4` are
- * sums of several values at once.
+ * sums of several values at once; `attend` keeps (m, s, o): softmax's pair, and the sum of exp(x - m) · v.
  */
-export type ReducerName = "sum" | "sum2" | "sum3" | "sum4" | "max" | "min" | "softmax" | "argmax";
+export type ReducerName = "sum" | "sum2" | "sum3" | "sum4" | "max" | "min" | "softmax" | "argmax" | "attend";
 
 // ------------------------------------------------------------------------------------------------------------- kernels
 
@@ -104,9 +105,23 @@ export interface Store {
   readonly buffer: number;
   /** Distinct points of the output axes write distinct elements. */
   readonly index: readonly Affine[];
-  /** Only for padding of the iteration space; where it fails nothing is written. */
+  /**
+   * Only for padding of the iteration space, and to write what does not depend on an axis at one of its points; where it
+   * fails nothing is written.
+   */
   readonly guards: readonly Guard[];
   /** May use `state`, and loads that mention output axes only. */
+  readonly value: Scalar;
+}
+
+/**
+ * A sum under the reduction, as attention has: its scores are sums of products, and they are never stored. It runs over
+ * axes of its own at each point of the other axes that its loads mention, and the body sees it as a state.
+ */
+export interface InnerSum {
+  /** Axes that nothing else mentions; empty where the sum has one term. */
+  readonly axes: readonly number[];
+  /** A product of two loads. */
   readonly value: Scalar;
 }
 
@@ -115,6 +130,8 @@ export interface Kernel {
   readonly name: string;
   readonly axes: readonly Axis[];
   readonly loads: readonly Load[];
+  /** Sums that the body is made of, its `state(i)`; undefined for all kernels but those of attention (attention.ts). */
+  readonly inner?: readonly InnerSum[];
   /** With a reduction: the values fed to the reducer at each point (one for every operand). Without: unused, empty. */
   readonly body: readonly Scalar[];
   readonly reduce: ReducerName | undefined;

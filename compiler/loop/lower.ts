@@ -15,6 +15,7 @@ import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, followReductions, fuse } from "./fuse.ts";
 import { joinReductions } from "./join.ts";
+import { joinAttention } from "./join-attend.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
 import type { Buffer, Kernel, Layout, Loops } from "./loops.ts";
 import { packWeights } from "./pack.ts";
@@ -83,7 +84,9 @@ function fuseRun(plain: Draft, maxBindings: number): ReturnType<typeof fuse> {
   const fused = fuse(plain.run, plain.buffers, options);
   const joined = joinReductions(fused.kernels, plain.buffers, maxBindings);
   const followed = followReductions(joined.kernels, plain.buffers, options);
-  return { kernels: followed.kernels, decisions: [...fused.decisions, ...joined.decisions, ...followed.decisions] };
+  const attention = joinAttention(followed.kernels, maxBindings);
+  const steps = [fused, joined, followed, attention];
+  return { kernels: attention.kernels, decisions: steps.flatMap(({ decisions }) => decisions) };
 }
 
 /**

@@ -45,7 +45,7 @@ interface Cut {
 }
 
 function cutsOf(kernel: Kernel, buffers: readonly Buffer[]): readonly Cut[] {
-  if (kernel.reduce === undefined || !SUMS.has(kernel.reduce)) return [];
+  if (kernel.reduce === undefined || !SUMS.has(kernel.reduce) || kernel.inner !== undefined) return [];
   const sizes = axisSizes(kernel);
   const reduced = reductionAxes(kernel);
   const terms = product(reduced.map((a) => sizes[a] ?? 1));

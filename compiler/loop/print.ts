@@ -5,7 +5,7 @@
 
 import type { Scalar } from "../scalar.ts";
 import { operands, visitScalar } from "../scalar.ts";
-import { axisSizes, bufferAt, offsetOf, outputAxes } from "./access.ts";
+import { axisSizes, bufferAt, innerAxes, offsetOf, outputAxes } from "./access.ts";
 import { isLinear } from "./affine.ts";
 import { byteSize } from "./layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Load, Loops, Store } from "./loops.ts";
@@ -49,8 +49,9 @@ export function printKernel(kernel: Kernel, buffers: readonly Buffer[]): string 
   const names = kernel.axes.map((axis) => axis.name);
   const sizes = axisSizes(kernel);
   const outputs = new Set(outputAxes(kernel));
+  const own = new Set(innerAxes(kernel));
   const axes = (output: boolean): string =>
-    names.flatMap((name, a) => (outputs.has(a) === output ? [`${name}<${sizes[a]}`] : [])).join(" ");
+    names.flatMap((name, a) => (outputs.has(a) === output && !own.has(a) ? [`${name}<${sizes[a]}`] : [])).join(" ");
   // Merged axes are told by address: their dimensions would be all divisions.
   const place = (access: Load | Store): string => {
     const dimensions = access.index.map((part) => affineText(part, names)).join(", ");
@@ -65,7 +66,11 @@ export function printKernel(kernel: Kernel, buffers: readonly Buffer[]): string 
   };
   const macs = kernel.macs > 0 ? `  ${kernel.macs.toLocaleString("en-US")} macs` : "";
   const shared = new Map<Scalar, string>();
-  const body = writeScalars(kernel.body, names, shared);
+  const inner = (kernel.inner ?? []).map((sum, i) => {
+    const over = sum.axes.map((a) => `${names[a]}<${sizes[a]}`).join(" ");
+    return `  x${i} = sum(${writeScalars([sum.value], names, shared).results[0]}) over ${over === "" ? "nothing" : over}`;
+  });
+  const body = writeScalars(kernel.body, names, shared, kernel.inner === undefined ? resultName : (i) => `x${i}`);
   const stored = writeScalars(
     kernel.stores.map((store) => store.value),
     names,
@@ -74,6 +79,7 @@ export function printKernel(kernel: Kernel, buffers: readonly Buffer[]): string 
   return [
     `kernel ${kernel.name}: ${axes(true)}${kernel.reduce === undefined ? "" : ` | ${axes(false)}`}${macs}`,
     ...kernel.loads.map((load, i) => `  v${i} = ${place(load)}${where(load.guards, load.otherwise)}`),
+    ...inner,
     ...body.lines,
     ...(kernel.reduce === undefined ? [] : [`  s = ${kernel.reduce}(${body.results.join(", ")})`]),
     ...stored.lines,
@@ -87,6 +93,7 @@ function writeScalars(
   scalars: readonly Scalar[],
   names: readonly string[],
   shared: Map<Scalar, string>,
+  state: (index: number) => string = resultName,
 ): { readonly lines: readonly string[]; readonly results: readonly string[] } {
   const uses = new Map<Scalar, number>();
   const count = (s: Scalar): void => {
@@ -100,7 +107,7 @@ function writeScalars(
   const text = (s: Scalar): string => {
     const known = shared.get(s);
     if (known !== undefined) return known;
-    const written = scalarText(s, names, text);
+    const written = scalarText(s, names, text, state);
     if (operands(s).length === 0 || (uses.get(s) ?? 0) < 2) return written;
     const name = `t${shared.size}`;
     shared.set(s, name);
@@ -130,15 +137,25 @@ function affineText(e: Affine, names: readonly string[]): string {
 const OPERATORS = { add: "+", sub: "-", mul: "*", div: "/", max: undefined, min: undefined, pow: undefined } as const;
 const COMPARISONS = { lt: "<", le: "<=", eq: "==" } as const;
 
+/** Component `index` of what the reduction has made. */
+function resultName(index: number): string {
+  return index === 0 ? "s" : `s.${index}`;
+}
+
 /** One operation, its operands written by `text`. */
-function scalarText(value: Scalar, names: readonly string[], text: (operand: Scalar) => string): string {
+function scalarText(
+  value: Scalar,
+  names: readonly string[],
+  text: (operand: Scalar) => string,
+  state: (index: number) => string,
+): string {
   switch (value.kind) {
     case "const":
       return String(value.value);
     case "load":
       return `v${value.index}`;
     case "state":
-      return value.index === 0 ? "s" : `s.${value.index}`;
+      return state(value.index);
     case "axis":
       return names[value.axis] ?? `a${value.axis}`;
     case "unary":

@@ -57,6 +57,19 @@ function joinSoftmax(m: Scalar, s: Scalar): readonly Scalar[] {
   return [max, select("lt", state(0), m, right, left)];
 }
 
+/**
+ * (m, s, o): the pair of softmax, and o·e^m = Σ e^x·v, the sum that softmax's weights make of values v (Dao et al. 2022,
+ * section 3.1). A pair (x, v) is the state (x, 1, v).
+ */
+function joinAttend(m: Scalar, s: Scalar, o: Scalar): readonly Scalar[] {
+  const [max, sum] = joinSoftmax(m, s);
+  if (max === undefined || sum === undefined) throw new Error("internal: softmax has two states");
+  const shrink = unary("exp", binary("sub", binary("min", state(0), m), max));
+  const right = binary("add", binary("mul", state(2), shrink), o);
+  const left = binary("add", state(2), binary("mul", o, shrink));
+  return [max, sum, select("lt", state(0), m, right, left)];
+}
+
 /** The greater value wins, then the smaller index, as in PyTorch. */
 function joinArgmax(value: Scalar, index: Scalar): readonly Scalar[] {
   const earlier = select("lt", index, state(1), index, state(1));
@@ -77,6 +90,13 @@ export const REDUCERS: { readonly [K in ReducerName]: Reducer } = {
     init: [LOWEST, 0],
     step: joinSoftmax(operand(0), num(1)),
     merge: joinSoftmax(operand(0), operand(1)),
+  },
+  attend: {
+    doc: "(m, s, o): the greatest x, Σ e^(x-m) and Σ e^(x-m)·v; operands x and v",
+    operands: 2,
+    init: [LOWEST, 0, 0],
+    step: joinAttend(operand(0), num(1), operand(1)),
+    merge: joinAttend(operand(0), operand(1), operand(2)),
   },
   argmax: {
     doc: "(value, index) of the greatest x; operands x and its index",

@@ -19,7 +19,8 @@ import {
   outputAxes,
   union,
 } from "./access.ts";
-import { axesOf, bounds, boundsUnder, evaluate, isLinear } from "./affine.ts";
+import { asAxis, axesOf, bounds, boundsUnder, evaluate, isLinear } from "./affine.ts";
+import { innerProblems } from "./attention.ts";
 import { axisLeaves, unmergeAxes } from "./build.ts";
 import { isFilled } from "./draft.ts";
 import { elementCount, product } from "./layout.ts";
@@ -108,6 +109,14 @@ function outOfBounds(
   });
 }
 
+/** Axes that a store's guards hold at their first point. */
+function pinnedAxes(store: Store): readonly number[] {
+  return store.guards.flatMap(({ index, size }) => {
+    const along = size === 1 ? asAxis(index) : undefined;
+    return along === undefined ? [] : [along];
+  });
+}
+
 function verifyScalars(kernel: Kernel): readonly string[] {
   const problems: string[] = [];
   const reducer = kernel.reduce === undefined ? undefined : REDUCERS[kernel.reduce];
@@ -118,9 +127,9 @@ function verifyScalars(kernel: Kernel): readonly string[] {
   if (reducer === undefined && kernel.axes.some((_, axis) => !outputs.has(axis))) {
     problems.push("it has axes to reduce and no reducer");
   }
-  const look = (scalar: Scalar, stored: boolean): void => {
+  const look = (scalar: Scalar, stored: boolean, states: number): void => {
     visitScalar(scalar, (node) => {
-      if (node.kind === "state" && (!stored || node.index >= (reducer?.init.length ?? 0))) {
+      if (node.kind === "state" && node.index >= states) {
         problems.push(`there is no state ${node.index} here`);
       }
       if (node.kind === "unary" && node.fn === "erf") problems.push("erf is not composed of other functions");
@@ -138,13 +147,14 @@ function verifyScalars(kernel: Kernel): readonly string[] {
       }
     });
   };
-  for (const scalar of kernel.body) look(scalar, false);
-  for (const store of kernel.stores) look(store.value, true);
+  for (const { value } of kernel.inner ?? []) look(value, false, 0);
+  for (const scalar of kernel.body) look(scalar, false, kernel.inner?.length ?? 0);
+  for (const store of kernel.stores) look(store.value, true, reducer?.init.length ?? 0);
   for (const store of kernel.stores) {
-    const own = union(store.index.map(axesOf));
+    const own = union([...store.index.map(axesOf), pinnedAxes(store)]);
     if (own.length !== outputs.size) problems.push("its stores run over different axes");
   }
-  return problems;
+  return problems.length > 0 ? problems : innerProblems(kernel);
 }
 
 // -------------------------------------------------------------------------------------------------------------- programs
@@ -230,8 +240,9 @@ type Box = readonly { readonly start: number; readonly end: number; readonly ste
  * own. Undefined if the store is not of that form.
  */
 function boxOf(kernel: Kernel, store: Store): Box | undefined {
-  if (store.guards.length > 0) return undefined;
-  const seen = new Set<number>();
+  // What is written at one point of an axis does not run along it.
+  const seen = new Set<number>(pinnedAxes(store));
+  if (seen.size !== store.guards.length) return undefined;
   const box: Box[number][] = [];
   for (const part of store.index) {
     if (!isLinear(part)) return undefined;

@@ -73,8 +73,8 @@ import {
 /** Where the results go: the kernel's own stores, or sums of parts of K to a scratch buffer [splitK, batch, M, N]. */
 export type Target = { readonly kind: "stores" } | { readonly kind: "partial"; readonly buffer: number };
 
-/** Everything about one kernel that its parts share. */
-interface Tile {
+/** Everything about one product that its parts share. */
+export interface Tile {
   readonly w: Writer;
   readonly c: Contraction;
   readonly plan: ContractPlan;
@@ -90,6 +90,8 @@ interface Tile {
   /** Its number in the workgroup. */
   readonly invocation: Expr;
   readonly acc: readonly (readonly Expr[])[];
+  /** Names of the arrays in workgroup memory, where several products take turns in them. */
+  readonly arrays?: { readonly m: string; readonly n: string };
 }
 
 /** Renders a flat contraction. @param maxGroups workgroups in one dimension of a grid */
@@ -201,102 +203,108 @@ export function contractProgram(
   });
 }
 
-function range(n: number): readonly number[] {
+export function range(n: number): readonly number[] {
   return Array.from({ length: n }, (_, i) => i);
 }
 
 /** acc += a·b for one row and one quad of columns. */
-function accumulate(acc: Expr, a: Expr, b: Expr): Stmt {
+export function accumulate(acc: Expr, a: Expr, b: Expr): Stmt {
   if (acc.kind !== "var") throw new Error("internal: an accumulator is no variable");
   return { kind: "assign", name: acc.name, value: fma(widen(a), b, acc) };
 }
 
 /** Position along N of this invocation's j-th quad of columns: quads of neighbours lie side by side. */
-function columnOf({ plan, column, tx }: Tile, j: number): Expr {
+export function columnOf({ plan, column, tx }: Tile, j: number): Expr {
   const across = plan.tile[1] / plan.thread[1];
   return add(add(column, mul(tx, int(4))), int(j * across * 4));
 }
 
-function rowOf({ plan, row, ty }: Tile, i: number): Expr {
+export function rowOf({ plan, row, ty }: Tile, i: number): Expr {
   return add(add(row, mul(ty, int(plan.thread[0]))), int(i));
 }
 
 // -------------------------------------------------------------------------------------------- through workgroup memory
 
 /** How a tile lies in workgroup memory: [K][side], or [side][K] with rows padded and shuffled to spread over the banks. */
-interface Staging {
+export interface Staging {
   readonly array: LocalArray;
+  readonly along: Side["along"];
   /** Element of a position of the side and one of K, both within the tile; quads along K need multiples of four. */
   readonly index: (position: Expr, k: Expr) => Expr;
 }
 
-function stagingOf({ w, plan }: Tile, side: Side): Staging {
+export function stagingOf({ w, plan, arrays }: Tile, side: Side): Staging {
   const [bm, bn, bk] = plan.tile;
   const extent = side.name === "m" ? bm : bn;
-  const name = fresh(w, side.name === "m" ? "left_tile" : "right_tile");
-  if (side.along === "side") {
+  const name = arrays?.[side.name] ?? fresh(w, side.name === "m" ? "left_tile" : "right_tile");
+  const { along } = side;
+  if (along === "side") {
     return {
+      along,
       array: { name, size: bk * extent, vec4: true },
       index: (position, k) => add(mul(k, int(extent)), position),
     };
   }
   if (side.name === "m") {
-    return { array: { name, size: bk * extent, vec4: true }, index: (position, k) => add(mul(position, int(bk)), k) };
+    const index = (position: Expr, k: Expr): Expr => add(mul(position, int(bk)), k);
+    return { along, array: { name, size: bk * extent, vec4: true }, index };
   }
   // Neighbouring invocations read columns four apart: rows of one remainder by four are stored together, a quad wider
   // than needed, so that these reads fall on different banks.
   const pitch = bk + PAD;
   const row = (position: Expr): Expr => add(mul(rem(position, 4), int(bn / 4)), div(position, 4));
   return {
+    along,
     array: { name, size: bn * pitch, vec4: true },
     index: (position, k) => add(mul(row(position), int(pitch)), k),
   };
 }
 
-function staged(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
-  const { w, plan } = t;
+export function staged(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
   const left = stagingOf(t, t.m);
   const right = stagingOf(t, t.n);
   const writes = [...fetch(t, t.m, left, depth, first, head, body), ...fetch(t, t.n, right, depth, first, head, body)];
-  body.push({ kind: "barrier" }, ...writes, { kind: "barrier" });
-
-  const [tm, tn] = plan.thread;
-  const across = plan.tile[1] / tn;
-  body.push(
-    ...loop(fresh(w, "kk"), plan.tile[2], 4, (kk) => {
-      const out: Stmt[] = [];
-      const row = (i: number): Expr => add(mul(t.ty, int(tm)), int(i));
-      const column = (j: number): Expr => add(mul(t.tx, int(4)), int(j * across * 4));
-      const read = (s: Staging, what: string, position: Expr, k: Expr): Expr =>
-        bind(w, what, load("vec4", s.array.name, s.index(position, k)), out);
-      const a = t.m.along === "k" ? range(tm).map((i) => read(left, "a", row(i), kk)) : [];
-      const b = t.n.along === "k" ? range(tn).map((i) => read(right, "b", add(column(i >> 2), int(i & 3)), kk)) : [];
-      for (const l of LANES) {
-        const k = add(kk, int(l));
-        const ra = t.m.along === "k" ? [] : range(tm / 4).map((q) => read(left, "a", row(4 * q), k));
-        const valueA = (i: number): Expr =>
-          t.m.along === "k" ? lane(part(a, i), l) : lane(part(ra, i >> 2), LANES[i & 3] ?? 0);
-        for (const j of range(tn / 4)) {
-          const quad =
-            t.n.along === "k"
-              ? bind(
-                  w,
-                  "b",
-                  lanes((column) => lane(part(b, 4 * j + column), l)),
-                  out,
-                )
-              : read(right, "b", column(j), k);
-          for (const i of range(tm)) out.push(accumulate(part(part(t.acc, i), j), valueA(i), quad));
-        }
-      }
-      return out;
-    }),
-  );
+  body.push({ kind: "barrier" }, ...writes, { kind: "barrier" }, ...multiplyStaged(t, left, right));
   return [left.array, right.array];
 }
 
+/** The product of two tiles in workgroup memory, added to the accumulators. */
+export function multiplyStaged(t: Tile, left: Staging, right: Staging): readonly Stmt[] {
+  const { w, plan } = t;
+  const [tm, tn] = plan.thread;
+  const across = plan.tile[1] / tn;
+  return loop(fresh(w, "kk"), plan.tile[2], 4, (kk) => {
+    const out: Stmt[] = [];
+    const row = (i: number): Expr => add(mul(t.ty, int(tm)), int(i));
+    const column = (j: number): Expr => add(mul(t.tx, int(4)), int(j * across * 4));
+    const read = (s: Staging, what: string, position: Expr, k: Expr): Expr =>
+      bind(w, what, load("vec4", s.array.name, s.index(position, k)), out);
+    const a = left.along === "k" ? range(tm).map((i) => read(left, "a", row(i), kk)) : [];
+    const b = right.along === "k" ? range(tn).map((i) => read(right, "b", add(column(i >> 2), int(i & 3)), kk)) : [];
+    for (const l of LANES) {
+      const k = add(kk, int(l));
+      const ra = left.along === "k" ? [] : range(tm / 4).map((q) => read(left, "a", row(4 * q), k));
+      const valueA = (i: number): Expr =>
+        left.along === "k" ? lane(part(a, i), l) : lane(part(ra, i >> 2), LANES[i & 3] ?? 0);
+      for (const j of range(tn / 4)) {
+        const quad =
+          right.along === "k"
+            ? bind(
+                w,
+                "b",
+                lanes((column) => lane(part(b, 4 * j + column), l)),
+                out,
+              )
+            : read(right, "b", column(j), k);
+        for (const i of range(tm)) out.push(accumulate(part(part(t.acc, i), j), valueA(i), quad));
+      }
+    }
+    return out;
+  });
+}
+
 /** Loads this invocation's quads of a tile into registers and returns the statements that put them into place. */
-function fetch(
+export function fetch(
   t: Tile,
   side: Side,
   staging: Staging,
@@ -347,7 +355,7 @@ function fetch(
 
 // ---------------------------------------------------------------------------------------------- without workgroup memory
 
-function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
+export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
   const { w, plan, c, m, n } = t;
   const [bm, bn, bk] = plan.tile;
   const [tm, tn] = plan.thread;

@@ -58,7 +58,7 @@ import {
 } from "./cpu-nest.ts";
 
 /** Columns of a panel: two vectors. */
-const PANEL = 8;
+export const PANEL = 8;
 
 /** How one contraction is tiled on the CPU. */
 export interface CpuPlan {
@@ -89,7 +89,7 @@ const LEAST_M = 32;
 /** With one or two rows the right factor is only streamed: long blocks. */
 const STREAM_K = 4096;
 
-const upTo = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
+export const upTo = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
 
 /** Chooses tiles for a contraction on so many threads. */
 export function planContraction(kernel: Kernel, c: Contraction, packed: boolean, threads: number): CpuPlan {
@@ -124,7 +124,7 @@ export function planContraction(kernel: Kernel, c: Contraction, packed: boolean,
 }
 
 /** Row-major position of axes in their box, as an affine expression. */
-function flatIndex(axes: readonly number[], sizes: readonly number[]): Affine {
+export function flatIndex(axes: readonly number[], sizes: readonly number[]): Affine {
   return axes.reduce((flat, axis) => sum(scale(flat, sizes[axis] ?? 1), axisIndex(axis)), constant(0));
 }
 
@@ -143,18 +143,22 @@ export function panelBatchOffset(offset: Affine, c: Contraction, sizes: readonly
   return axesOf(rest).every((axis) => c.batch.includes(axis)) && equal(sum(rest, panels), offset) ? rest : undefined;
 }
 
-/** What the parts of the schedule share. */
-interface Context {
-  readonly kernel: Kernel;
+/** What copying factors into scratch memory needs to know. */
+export interface Packing {
   readonly c: Contraction;
   readonly plan: CpuPlan;
   readonly left: LocalArray;
   readonly right: LocalArray;
+}
+
+/** What the parts of the schedule share. */
+interface Context extends Packing {
+  readonly kernel: Kernel;
   readonly sums: LocalArray;
 }
 
 /** Elements between rows in scratch memory: not a power of two, or rows would fall into the same cache sets. */
-const leftStride = (plan: CpuPlan): number => upTo(plan.blockK, 4) + 4;
+export const leftStride = (plan: CpuPlan): number => upTo(plan.blockK, 4) + 4;
 const sumStride = (plan: CpuPlan): number => plan.tileN * PANEL;
 
 /** Scratch arrays of a plan. */
@@ -168,7 +172,7 @@ function contractionLocals(plan: CpuPlan): { left: LocalArray; right: LocalArray
 }
 
 /** Accesses of a scope by their keys. */
-function restrict(scope: Scope, keys: ReadonlySet<string>): Scope {
+export function restrict(scope: Scope, keys: ReadonlySet<string>): Scope {
   return { ...scope, accesses: new Map([...scope.accesses].filter(([key]) => keys.has(key))) };
 }
 
@@ -190,7 +194,7 @@ function copyFactor(factor: Factor, scope: Scope): readonly Stmt[] {
 }
 
 /** Block of K under way: the chunk axis runs from `from` to `to`; `length` values of K in all. */
-interface Block {
+export interface Block {
   readonly from: Expr;
   readonly to: Expr;
   readonly length: Expr;
@@ -199,7 +203,7 @@ interface Block {
 
 /** Position within the block: chunk axis and those behind it, row-major; `from` is still to be taken away. */
 function withinBlock(
-  ctx: Context,
+  ctx: Packing,
   sizes: readonly number[],
 ): { readonly axes: readonly number[]; readonly index: Affine } {
   const { c, plan } = ctx;
@@ -208,7 +212,7 @@ function withinBlock(
 }
 
 /** Copies the rows of a tile, for one block of K, into scratch memory: [row][K]. */
-function packLeft(ctx: Context, scope: Scope, row0: Expr, rowCount: Expr, block: Block): readonly Stmt[] {
+export function packLeft(ctx: Packing, scope: Scope, row0: Expr, rowCount: Expr, block: Block): readonly Stmt[] {
   const { c, plan, left } = ctx;
   const stride = leftStride(plan);
   const { axes, index } = withinBlock(ctx, scope.sizes);
@@ -225,8 +229,8 @@ function packLeft(ctx: Context, scope: Scope, row0: Expr, rowCount: Expr, block:
 }
 
 /** Loops over a block's axes, the last in vectors. */
-function overBlock(
-  ctx: Context,
+export function overBlock(
+  ctx: { readonly plan: Pick<CpuPlan, "chunk"> },
   scope: Scope,
   axes: readonly number[],
   block: Block,
@@ -248,7 +252,7 @@ function overBlock(
 }
 
 /** Copies panels of the right factor, for one block of K, into scratch memory: [panel][K][8]. Columns beyond N stay. */
-function packRight(ctx: Context, scope: Scope, panel0: Expr, panelCount: Expr, block: Block): readonly Stmt[] {
+export function packRight(ctx: Packing, scope: Scope, panel0: Expr, panelCount: Expr, block: Block): readonly Stmt[] {
   const { c, plan, right } = ctx;
   const { axes, index } = withinBlock(ctx, scope.sizes);
   const panel = scope.fresh("panel");
@@ -287,6 +291,12 @@ function packRight(ctx: Context, scope: Scope, panel0: Expr, panelCount: Expr, b
   return [{ kind: "for", name: panel, from: int(0), to: panelCount, step: 1, body: out }];
 }
 
+/** Rows and values of K at a time, and the distances of rows in scratch memory, in elements. */
+export interface Microkernel extends Pick<CpuPlan, "rows" | "ways"> {
+  readonly leftStride: number;
+  readonly sumStride: number;
+}
+
 /**
  * The microkernel: `rows` rows by eight columns, not unrolled: V8 moves the loads of a loop's body before its arithmetic,
  * and with two steps of K in a body they no longer fit the registers (21 instead of 31 to 41 GFLOP/s a core).
@@ -294,9 +304,14 @@ function packRight(ctx: Context, scope: Scope, panel0: Expr, panelCount: Expr, b
  *  `a`, `b` and `sums` are variables that hold byte addresses: of the first
  * row's block, of the panel's block, and of the sums, which are added to from the second block of K on.
  */
-function microkernel(ctx: Context, scope: Scope, at: { a: Expr; b: Expr; sums: Expr }, block: Block): readonly Stmt[] {
-  const { rows, ways } = ctx.plan;
-  const stride = leftStride(ctx.plan);
+export function microkernel(
+  shape: Microkernel,
+  scope: Scope,
+  at: { readonly a: Expr; readonly b: Expr; readonly sums: Expr },
+  block: Pick<Block, "length" | "first">,
+): readonly Stmt[] {
+  const { rows, ways } = shape;
+  const stride = shape.leftStride;
   const sums = scope.fresh("sums");
   const out: Stmt[] = [{ kind: "let", name: sums, value: at.sums }];
   const acc: string[][][] = [];
@@ -347,7 +362,7 @@ function microkernel(ctx: Context, scope: Scope, at: { a: Expr; b: Expr; sums: E
         const total = acc
           .map((way) => local("vec4", way[row]?.[half] ?? ""))
           .reduce((left, right) => binary("add", left, right));
-        statements.push(write(int(row * sumStride(ctx.plan) + half * 4), total));
+        statements.push(write(int(row * shape.sumStride + half * 4), total));
       }
     }
     return statements;
@@ -364,7 +379,7 @@ function microkernel(ctx: Context, scope: Scope, at: { a: Expr; b: Expr; sums: E
   return out;
 }
 
-const address = (array: LocalArray, element: Expr): Expr => add(local("i32", array.name), mul(element, int(4)));
+export const address = (array: LocalArray, element: Expr): Expr => add(local("i32", array.name), mul(element, int(4)));
 
 /** All blocks of K: `body` at each, with the K axes before the chunk axis bound. */
 function overBlocks(ctx: Context, scope: Scope, body: (at: Scope, block: Block) => readonly Stmt[]): readonly Stmt[] {
@@ -513,7 +528,7 @@ export function scheduleContraction(
           to: rowCount,
           step: plan.rows,
           body: microkernel(
-            ctx,
+            { ...plan, leftStride: leftStride(plan), sumStride: sumStride(plan) },
             at,
             {
               a: address(arrays.left, mul(r, int(leftStride(plan)))),

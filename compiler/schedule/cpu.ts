@@ -3,15 +3,17 @@
  *
  * In: an L2 kernel, the buffers it names, a WASM capability record. Out: an L3 program for `renderWasm` with the buffers
  * behind its arguments. The class of the kernel picks the schedule: MAP
- * (cpu-map.ts), REDUCE (cpu-reduce.ts) or CONTRACT (cpu-contract.ts); nests and vectors are cpu-nest.ts.
+ * (cpu-map.ts), REDUCE (cpu-reduce.ts), CONTRACT (cpu-contract.ts) or ATTEND (cpu-attend.ts); nests and vectors are cpu-nest.ts.
  */
 import type { WasmCapability } from "../capability.ts";
 import type { Argument, LocalArray, Stmt } from "../kernel/ir.ts";
 import { boundBuffers, bufferAt } from "../loop/access.ts";
 import { constant } from "../loop/affine.ts";
+import { attentionOf } from "../loop/attention.ts";
 import { kernelClass } from "../loop/contraction.ts";
 import { elementCount } from "../loop/layout.ts";
 import type { Buffer, Kernel } from "../loop/loops.ts";
+import { planAttention, scheduleAttention } from "./cpu-attend.ts";
 import { type CpuPlan, panelBatchOffset, planContraction, scheduleContraction } from "./cpu-contract.ts";
 import { scheduleMap } from "./cpu-map.ts";
 import { type Access, accessOf, freshNames, type Scope } from "./cpu-nest.ts";
@@ -77,7 +79,12 @@ export function scheduleCpu(original: Kernel, all: readonly Buffer[], capability
   const header = [kernel.name, `axes: ${axes === "" ? "none" : axes}`];
   let body: readonly Stmt[];
   let locals: readonly LocalArray[] = [];
-  if (contraction !== undefined) {
+  const attention = attentionOf(kernel);
+  if (attention !== undefined) {
+    const plan = planAttention(kernel, attention, capability.threads);
+    ({ body, locals } = scheduleAttention(kernel, scope, attention, plan));
+    header.push(`plan: ${JSON.stringify(plan)}`);
+  } else if (contraction !== undefined) {
     ({ body, locals } = contraction.schedule());
     header.push(`plan: ${JSON.stringify(contraction.plan)}`);
   } else body = kernel.reduce === undefined ? scheduleMap(kernel, scope) : scheduleReduce(kernel, scope);

@@ -11,6 +11,7 @@ import { add, axis, constant, scale } from "../loop/affine.ts";
 import { reindex } from "../loop/build.ts";
 import { type Contraction, kernelClass } from "../loop/contraction.ts";
 import type { Affine, Axis, Buffer, Kernel, Load } from "../loop/loops.ts";
+import { attendProgram } from "./attend.ts";
 import { contractProgram } from "./contract.ts";
 import type { Dispatch } from "./dispatch.ts";
 import { type Flat, flatten } from "./flat.ts";
@@ -64,6 +65,9 @@ function generate(flat: Flat, plan: Plan, capability: WebGPUCapability): Schedul
         dispatches: [contractProgram(flat, found.contraction, plan, { kind: "stores" }, maxGroups)],
         scratch: [],
       };
+    case "attend":
+      if (found.kind !== "attend") throw new Error(`internal: ${flat.kernel.name} is no attention`);
+      return { plan, dispatches: [attendProgram(flat, found.attention, plan, maxGroups)], scratch: [] };
     default:
       return plan satisfies never;
   }

@@ -7,6 +7,7 @@
  */
 import type { WebGPUCapability } from "../capability.ts";
 import { outputAxes, reductionAxes } from "../loop/access.ts";
+import type { Attention } from "../loop/attention.ts";
 import { type Contraction, kernelClass } from "../loop/contraction.ts";
 import { product } from "../loop/layout.ts";
 import { REDUCERS } from "../loop/reducers.ts";
@@ -43,7 +44,23 @@ export interface ContractPlan {
   readonly splitK: number;
 }
 
-export type Plan = MapPlan | ReducePlan | ContractPlan;
+/**
+ * Attention in tiles of rows by keys. Sizes need not divide anything. A workgroup gathers `features[0]` features of its rows;
+ * where there are more, several make the same scores.
+ */
+export interface AttendPlan {
+  readonly schedule: "attend";
+  /** BM rows by BN keys of scores at a time, BK of their depth at a time; and BK keys of the values at a time. */
+  readonly tile: readonly [number, number, number];
+  /** TM, TN: scores of an invocation, multiples of 4 with stage; TN is 4 without. */
+  readonly thread: readonly [number, number];
+  /** BD, TD: features that a workgroup and an invocation gather, BN/TN = BD/TD; multiples of 4. */
+  readonly features: readonly [number, number];
+  /** Whether tiles pass through workgroup memory, or each invocation has rows of its own and reads for itself. */
+  readonly stage: "workgroup" | "registers";
+}
+
+export type Plan = MapPlan | ReducePlan | ContractPlan | AttendPlan;
 
 /** A plan in one line, for headers and reports. */
 export function describePlan(plan: Plan): string {
@@ -55,6 +72,10 @@ export function describePlan(plan: Plan): string {
     case "contract": {
       const split = plan.splitK === 1 ? "" : `, K split in ${plan.splitK}`;
       return `contract, tile ${plan.tile.join("x")}, thread ${plan.thread.join("x")}, through ${plan.stage}${split}`;
+    }
+    case "attend": {
+      const [bd, td] = plan.features;
+      return `attend, tile ${plan.tile.join("x")}, thread ${plan.thread.join("x")}, features ${bd} by ${td}, through ${plan.stage}`;
     }
     default:
       return plan satisfies never;
@@ -69,6 +90,8 @@ export function choosePlan(flat: Flat, capability: WebGPUCapability): Plan {
       return chooseMap(flat, capability);
     case "reduce":
       return chooseReduce(flat, capability);
+    case "attend":
+      return chooseAttend(found.attention, capability);
     case "contract":
       return bestContract(flat, found.contraction, capability);
     default:
@@ -111,6 +134,58 @@ export function chooseReduce(flat: Flat, { software, limits }: WebGPUCapability)
 }
 
 // -------------------------------------------------------------------------------------------------------- contractions
+
+/** [BM, BN, BK, TM, TN, TD], the best first; what a device's workgroup memory does not hold is passed over. */
+const ATTEND_STAGED = [
+  [64, 64, 16, 4, 4, 4],
+  [32, 64, 16, 4, 4, 4],
+  [32, 32, 16, 4, 4, 8],
+  [16, 32, 16, 4, 4, 4],
+  [16, 16, 16, 4, 4, 4],
+] as const;
+
+/** Plans for attention that fit a device: staged ones for GPUs, and the one through registers, which always does. */
+export function attendPlans(attention: Attention, { limits, software }: WebGPUCapability): readonly AttendPlan[] {
+  const { sizes, gathered, scores } = attention;
+  const tiles = Math.max(scores.length, gathered.length);
+  const width = Math.max(4, Math.ceil(sizes.features / 4) * 4);
+  const staged = ATTEND_STAGED.flatMap(([bm, bn, bk, tm, tn, least]): AttendPlan[] => {
+    // Twice as many features an invocation, before others make the same scores again.
+    const across = bn / tn;
+    const td = across * least < width ? 8 : least;
+    const bd = across * td;
+    const bytes = 4 * (bm * bk + Math.max(bn * (bk + PAD), bd * (bk + PAD)) + tiles * bm * bn);
+    const invocations = (bm / tm) * across;
+    const fits =
+      invocations <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
+    return fits
+      ? [{ schedule: "attend", tile: [bm, bn, bk], thread: [tm, tn], features: [bd, td], stage: "workgroup" }]
+      : [];
+  });
+  // All of a row's features, up to what registers hold.
+  const own = Math.min(width, gathered.length > 1 ? 32 : 64);
+  const rows = own <= 16 ? 2 : 1;
+  const workgroup = Math.min(64, limits.maxComputeInvocationsPerWorkgroup);
+  const alone: AttendPlan = {
+    schedule: "attend",
+    tile: [workgroup * rows, 4, 64],
+    thread: [rows, 4],
+    features: [own, own],
+    stage: "registers",
+  };
+  return software ? [alone, ...staged] : [...staged, alone];
+}
+
+function chooseAttend(attention: Attention, capability: WebGPUCapability): AttendPlan {
+  const plans = attendPlans(attention, capability);
+  // Tiles much longer than there are rows only waste.
+  const sensible = plans.find(
+    ({ tile: [bm], stage }) => stage === "registers" || bm <= Math.max(16, attention.sizes.rows),
+  );
+  const plan = sensible ?? plans.at(-1);
+  if (plan === undefined) throw new Error("internal: attention without a plan");
+  return plan;
+}
 
 /** Floats between the rows of a right tile that lies along K, so that columns fall on different memory banks. */
 export const PAD = 4;

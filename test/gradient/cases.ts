@@ -351,10 +351,33 @@ const MOVEMENTS: readonly Case[] = [
   { name: "cast", make: (net, leaf) => net.add("cast", [leaf("x", [3])], { dtype: "f32" }) },
 ];
 
+/** Attention without its table: odd sizes, several tables, depth and width apart, one key, one row. */
+const ATTENTION: readonly Case[] = (
+  [
+    ["attend", [3, 5, 4], [3, 7, 4], 4, 1],
+    ["attend, scaled, wider than deep", [2, 6, 3], [2, 5, 3], 5, 0.5],
+    ["attend, one key", [2, 3, 2], [2, 1, 2], 2, 1],
+    ["attend, one row of one table", [1, 1, 3], [1, 4, 3], 1, 1],
+    ["attend, depth 1, without batch", [5, 1], [3, 1], 2, 2],
+    ["attend, heads of their own axis", [2, 2, 3, 2], [2, 2, 4, 2], 2, 1],
+  ] as const
+).map(([name, q, k, width, scale]): Case => {
+  const make: Case["make"] = (net, leaf) =>
+    net.add("attend", [leaf("a", q), leaf("b", k), leaf("c", [...k.slice(0, -1), width])], { scale });
+  return { name, make };
+});
+const LOG_SUM: readonly Case[] = [
+  {
+    name: "attend_log_sum",
+    make: (net, leaf) => net.add("attend_log_sum", [leaf("a", [2, 5, 3]), leaf("b", [2, 4, 3])], { scale: 0.7 }),
+  },
+];
+
 /** The cases by what they have in common. */
 export const GROUPS: Readonly<Record<string, readonly Case[]>> = {
   convolutions: CONVOLUTIONS.map(convolution),
   "products of matrices": [...LINEAR, ...MATMUL],
+  attention: [...ATTENTION, ...LOG_SUM],
   pooling: POOLING,
   reductions: REDUCTIONS,
   norms: NORMS,

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { chooseAttention } from "../../compiler/graph/attend.ts";
 import { type AttentionMap, attentionForm } from "../../compiler/graph/attention.ts";
 import type { GraphNode } from "../../compiler/graph/graph.ts";
 import { verifyGraph } from "../../compiler/graph/verify.ts";
@@ -130,6 +131,32 @@ describe("the outputs", () => {
       if (map.weights === "products") expect(map.outputs.entropy).toBeUndefined();
       else expectClose(outputs.get(map.outputs.entropy ?? ""), want.entropy, 1e-12);
     }
+  });
+
+  test.each([
+    ["STIA"],
+    ["STIA(scale=true)"],
+    ['STIA(pool="conv-pool")'],
+    ["STIA(heads=2)"],
+    ['STIA(affinity="shared")'],
+    ['STIA(pair="gaussian", gate="conv0")'],
+    ["NonLocal"],
+  ])("of %s are the same where a table is too large to be there", (unit) => {
+    const model = net(`with ${unit} at conv2`);
+    const form = attentionForm(model, { side: 3, tableBytes: 0 });
+    expect(verifyGraph(form.graph)).toEqual([]);
+    const table = attentionForm(model, { side: 3 });
+    expect(form.maps).toEqual(table.maps);
+    const [got, want] = [outputsOf(model, form), outputsOf(model, table)];
+    expect([...got.keys()]).toEqual([...want.keys()]);
+    for (const [name, values] of want) expectClose(got.get(name), [...values], 1e-12);
+    // Nothing but the gathering itself reads the tables any more.
+    const target = { tableBytes: 0, allBytes: 0, training: false, fasterFrom: Number.POSITIVE_INFINITY };
+    const { graph, choices } = chooseAttention(form.graph, target);
+    expect(choices.map(({ form: chosen }) => chosen)).toEqual(form.maps.map(() => "attend"));
+    const places = form.maps.flatMap((map) => map.places).length / form.maps.length;
+    const tables = graph.nodes.filter(({ op }) => op === "softmax");
+    expect(tables.map(({ shape }) => shape[1])).toEqual(form.maps.map(() => places));
   });
 
   test.each(["wasm", "webgpu"] as const)("leave the model's own as they are, on the oracle and on %s", async (name) => {

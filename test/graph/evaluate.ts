@@ -8,6 +8,7 @@
 import type { Graph, GraphNode, NodeOf, OpAttrs } from "../../compiler/graph/graph.ts";
 import type { BinaryFn, CompareFn, UnaryFn } from "../../compiler/scalar.ts";
 import { isKnown } from "../../compiler/size.ts";
+import { attention } from "./attend.ts";
 import { uniformNumber } from "./philox.ts";
 
 interface Tensor {
@@ -60,6 +61,12 @@ function compute(
       return linear(shape, arg(0), arg(1), args[2]);
     case "matmul":
       return matmul(shape, arg(0), arg(1));
+    case "attend":
+    case "attend_log_sum":
+    case "attend_query_grad":
+    case "attend_key_grad":
+    case "attend_value_grad":
+      return attention(node.op, node.attrs.scale, args);
     case "max_pool2d":
       return maxPool(shape, arg(0), node.attrs);
     case "max_pool2d_index":

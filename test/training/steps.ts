@@ -6,6 +6,7 @@
  */
 import { WASM_DEFAULT } from "../../compiler/capability.ts";
 import { compileStep, type LoweredStep, lowerStep } from "../../compiler/compile.ts";
+import type { AttentionChoice } from "../../compiler/graph/attend.ts";
 import { STEP_INPUTS, STEP_REPORT } from "../../compiler/graph/step.ts";
 import { COUNTERS } from "../../compiler/graph/training.ts";
 import { openInterpreter } from "../../compiler/loop/interp.ts";
@@ -57,12 +58,16 @@ function inputsOf(
   );
 }
 
-export function loweredStep(model: Model, stage: Stage, precision: Precision = F32): LoweredStep {
-  return stagedOk(lowerStep(model, stage, WASM_DEFAULT, precision));
+/** The form of every attention; that which suits its size if undefined. */
+export type Form = AttentionChoice["form"] | undefined;
+
+export function loweredStep(model: Model, stage: Stage, precision: Precision = F32, form?: Form): LoweredStep {
+  return stagedOk(lowerStep(model, stage, WASM_DEFAULT, precision, form));
 }
 
-export function stepProgram(model: Model, stage: Stage, precision: Precision = F32): Program {
-  const options = { target: WASM_DEFAULT, sizes: new Map<string, number>(), seed: 1, precision };
+export function stepProgram(model: Model, stage: Stage, precision: Precision = F32, form?: Form): Program {
+  const attention = form === undefined ? {} : { attention: form };
+  const options = { target: WASM_DEFAULT, sizes: new Map<string, number>(), seed: 1, precision, ...attention };
   return stagedOk(compileStep(model, stage, options)).program;
 }
 
@@ -72,8 +77,9 @@ export function stepsOnOracle(
   count: number,
   precision: Precision = F32,
   lossScale = 1024,
+  form?: Form,
 ): Steps {
-  const { loops } = loweredStep(model, stage, precision);
+  const { loops } = loweredStep(model, stage, precision, form);
   const parameters = doubles(namedParameters(model));
   const paths = loops.buffers.flatMap(({ role, param }) => (role === "state" && param ? [param] : []));
   for (const { path, shape } of paths)
@@ -92,8 +98,9 @@ export async function stepsOnWasm(
   count: number,
   precision: Precision = F32,
   lossScale = 1024,
+  form?: Form,
 ): Promise<Steps> {
-  const program = stepProgram(model, stage, precision);
+  const program = stepProgram(model, stage, precision, form);
   const runner = await openWasm(program);
   try {
     const source = weightsFrom(namedParameters(model));

@@ -10,8 +10,10 @@ import {
   compileStep,
   type LoweredModel,
   lowerModel,
+  lowerStep,
   type Staged,
 } from "../../../compiler/compile.ts";
+import type { AttentionChoice } from "../../../compiler/graph/attend.ts";
 import { costOf } from "../../../compiler/graph/cost.ts";
 import { printGraph } from "../../../compiler/graph/print.ts";
 import { printKernel, printLoops } from "../../../compiler/loop/print.ts";
@@ -131,7 +133,38 @@ function memoryLine(what: string, planned: Planned): string {
   return `${what}: ${bytes(parameters + optimizer + activations)} (${parts.join(", ")})`;
 }
 
-function costView(model: Model, at: string | undefined, memory: PlannedMemory | undefined): View {
+/** The forms of attention in inference and in a training step, where the target takes them. */
+interface AttentionForms {
+  readonly inference: readonly AttentionChoice[];
+  readonly training: readonly AttentionChoice[];
+}
+
+function attentionForms(model: Model, target: Capability): AttentionForms {
+  const choices = (made: Staged<LoweredModel>): readonly AttentionChoice[] => ("ok" in made ? made.ok.attention : []);
+  return {
+    inference: choices(lowerModel(model, target)),
+    training: choices(lowerStep(model, plainStage(model), target)),
+  };
+}
+
+function attentionLines({ inference, training }: AttentionForms): readonly string[] {
+  const of = (what: string, choices: readonly AttentionChoice[]): readonly (readonly string[])[] =>
+    choices.map(({ layer, rows, keys, form, reason }) => [
+      layer,
+      what,
+      `${grouped(rows)} × ${grouped(keys)}`,
+      form === "attend" ? "without table" : "table",
+      reason,
+    ]);
+  const rows = [...of("inference", inference), ...of("training", training)];
+  return rows.length === 0 ? [] : [table(["attention", "", "scores", "form", "why"], rows)];
+}
+
+function costView(
+  model: Model,
+  at: string | undefined,
+  { memory, attention }: { readonly memory?: PlannedMemory; readonly attention?: AttentionForms },
+): View {
   const { layers, total } = costOf(model.graph);
   const shown = layers.filter(({ layer }) => inside(layer, at));
   const rows = shown.map(({ layer, output, parameters, macs, activationBytes }) => ({
@@ -166,8 +199,14 @@ function costView(model: Model, at: string | undefined, memory: PlannedMemory | 
             memoryLine("memory for inference", memory.inference),
             memoryLine("memory for a training step, SGD with momentum", memory.training),
           ]),
+      ...(attention === undefined ? [] : attentionLines(attention).flatMap((lines) => ["", lines])),
     ].join("\n"),
-    json: { layers: rows, total: sum, ...(memory === undefined ? {} : { memory }) },
+    json: {
+      layers: rows,
+      total: sum,
+      ...(memory === undefined ? {} : { memory }),
+      ...(attention === undefined ? {} : { attention }),
+    },
   };
 }
 
@@ -281,16 +320,13 @@ export async function inspect(file: string, options: InspectOptions): Promise<Ex
     case "positions":
       show(positionsView(model, options.at), reporting.json);
       return EXIT.ok;
-    case "cost":
-      show(
-        costView(
-          model,
-          options.at,
-          options.at === undefined ? plannedMemory(model, await targetRecord(options.target)) : undefined,
-        ),
-        reporting.json,
-      );
+    case "cost": {
+      const target = options.at === undefined ? await targetRecord(options.target) : undefined;
+      const planned =
+        target === undefined ? {} : { memory: plannedMemory(model, target), attention: attentionForms(model, target) };
+      show(costView(model, options.at, planned), reporting.json);
       return EXIT.ok;
+    }
     case "graph":
       if (reporting.json)
         printJson(

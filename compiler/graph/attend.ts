@@ -1,0 +1,225 @@
+/**
+ * Attention with or without its table: which form each place of a graph takes, and the rewrite that gives it.
+ *
+ * In: a graph whose sizes are numbers, and what the target allows. Out: the graph with `softmax(scale · q·kᵀ)·v` as one
+ * `attend` wherever that form is chosen, and the choices with their reasons. The language knows one form only; a table is
+ * found by its structure, and stays where anything but the product with the values reads it. Both forms give the same
+ * numbers to within rounding. The table of scores takes `tables · rows · keys` numbers, and in training is kept for the
+ * backward pass; the form without it computes scores again for each gradient, 9 products of rows by keys instead of 6,
+ * but takes each exponential where the score is made.
+ */
+import { equal, isKnown, type Size } from "../size.ts";
+import type { Graph, GraphNode, NodeOf } from "./graph.ts";
+import { type Rule, rewrite, type Site } from "./rewrite.ts";
+
+/**
+ * Memory that one table of attention may take, in bytes: conv3 of VGG16 at 224 needs 37.5 MiB an image. Attention with a
+ * larger one does without; where that is not possible it is refused.
+ */
+export const TABLE_BYTES: number = 128 * 1024 * 1024;
+
+/** One attention of a graph. */
+export interface AttentionSite {
+  /** Where its values are gathered: `stia_conv3.to_spatial`. */
+  readonly layer: string;
+  /** Batch entries times heads. */
+  readonly tables: number;
+  readonly rows: number;
+  readonly keys: number;
+  /** Of the table, in f32. */
+  readonly bytes: number;
+}
+
+/** The form of one attention, and why. */
+export interface AttentionChoice extends AttentionSite {
+  readonly form: "attend" | "table";
+  /** In words, a whole clause. */
+  readonly reason: string;
+}
+
+/** What the choice depends on besides sizes. */
+export interface AttentionTarget {
+  /** What one table may take, in bytes; 128 MiB, or less where the target binds less. */
+  readonly tableBytes: number;
+  /** What the tables of one training step may take together. */
+  readonly allBytes: number;
+  readonly training: boolean;
+  /** The form of every attention, whatever its size: to compare them. */
+  readonly always?: AttentionChoice["form"] | undefined;
+  /** Rows and keys from which on the form without a table is faster forward, as measured; infinite where it is not. */
+  readonly fasterFrom: number;
+}
+
+export interface Attended {
+  readonly graph: Graph;
+  readonly choices: readonly AttentionChoice[];
+}
+
+/** The graph with every attention in the form that suits the target. */
+export function chooseAttention(graph: Graph, target: AttentionTarget): Attended {
+  const sites = sitesOf(graph);
+  if (sites.length === 0) return { graph, choices: [] };
+  const choices = choicesOf(sites, target);
+  const chosen = new Set(choices.flatMap((choice) => (choice.form === "attend" ? [keyOf(choice)] : [])));
+  if (chosen.size === 0) return { graph, choices };
+  return { graph: rewrite(graph, [attendRule((site) => chosen.has(keyOf(site)))]), choices };
+}
+
+/** Equal sites of one layer take one form. */
+const keyOf = ({ layer, tables, rows, keys }: AttentionSite): string => `${layer} ${tables} ${rows} ${keys}`;
+
+function choicesOf(sites: readonly AttentionSite[], target: AttentionTarget): readonly AttentionChoice[] {
+  const { tableBytes, allBytes, training, fasterFrom, always } = target;
+  if (always !== undefined)
+    return sites.map((site) => ({ ...site, form: always, reason: "every one is asked for so" }));
+  const choices = sites.map((site): AttentionChoice => {
+    const table = `its table takes ${mebibytes(site.bytes)}`;
+    if (site.bytes > tableBytes) {
+      return { ...site, form: "attend", reason: `${table}, more than the ${mebibytes(tableBytes)} that one may` };
+    }
+    if (!training && Math.min(site.rows, site.keys) >= fasterFrom) {
+      return { ...site, form: "attend", reason: `${table}; from ${fasterFrom} rows and keys on it is faster without` };
+    }
+    const why = training
+      ? "is kept for the backward pass, which would compute it twice more"
+      : "is faster at this size";
+    return { ...site, form: "table", reason: `${table} and ${why}` };
+  });
+  if (!training) return choices;
+  // The largest tables go first, until the others fit.
+  let left = choices.reduce((sum, { form, bytes }) => sum + (form === "table" ? bytes : 0), 0);
+  const order = choices.filter(({ form }) => form === "table").sort((a, b) => b.bytes - a.bytes);
+  const moved = new Set<AttentionChoice>();
+  for (const choice of order) {
+    if (left <= allBytes) break;
+    moved.add(choice);
+    left -= choice.bytes;
+  }
+  return choices.map((choice) =>
+    moved.has(choice)
+      ? {
+          ...choice,
+          form: "attend",
+          reason: `its table takes ${mebibytes(choice.bytes)}, and all together more than the ${mebibytes(allBytes)} that they may`,
+        }
+      : choice,
+  );
+}
+
+function mebibytes(bytes: number): string {
+  return bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${(bytes / 2 ** 20).toPrecision(3)} MiB`;
+}
+
+function sitesOf(graph: Graph): readonly AttentionSite[] {
+  const uses = new Map<GraphNode, number>();
+  for (const node of [...graph.nodes.flatMap(({ inputs }) => inputs), ...graph.outputs.map((o) => o.node)])
+    uses.set(node, (uses.get(node) ?? 0) + 1);
+  return graph.nodes.flatMap((node) => matched(node, (other) => uses.get(other) ?? 0)?.site ?? []);
+}
+
+// ------------------------------------------------------------------------------------------------------- finding them
+
+/** The scores of a table, scale · q·kᵀ. */
+export interface Scores {
+  /** The product of q and kᵀ, and whether it is read on its side: then its factors are k and qᵀ. */
+  readonly product: NodeOf<"matmul">;
+  readonly turned: boolean;
+  readonly scale: number;
+}
+
+/** The parts of `softmax(scale · q·kᵀ)·v`. */
+interface Match {
+  readonly site: AttentionSite;
+  readonly scores: Scores;
+  readonly values: GraphNode;
+}
+
+function matched(node: GraphNode, uses: (node: GraphNode) => number): Match | undefined {
+  const [table, values] = node.inputs;
+  if (node.op !== "matmul" || table?.op !== "softmax" || values === undefined || uses(table) !== 1) return undefined;
+  const rank = table.shape.length;
+  if (table.attrs.axis !== rank - 1 || !alike(table.shape.slice(0, -2), values.shape.slice(0, -2))) return undefined;
+  const scores = scoresOf(table);
+  const batch = table.shape.slice(0, -2);
+  const [tables, rows, keys] = [batch, table.shape.slice(-2, -1), table.shape.slice(-1)].map(countOf);
+  if (scores === undefined || tables === undefined || rows === undefined || keys === undefined) return undefined;
+  return { site: { layer: node.layer, tables, rows, keys, bytes: 4 * tables * rows * keys }, scores, values };
+}
+
+/** The scores that a softmax along the last axis is taken of, if they are a product of matrices times a number. */
+export function scoresOf(table: NodeOf<"softmax">): Scores | undefined {
+  let scale = 1;
+  let turned = false;
+  for (let at = table.inputs[0]; at !== undefined; ) {
+    if (at.op === "matmul") {
+      const batch = at.shape.slice(0, -2);
+      const fits = at.inputs.every((input) => alike(input.shape.slice(0, -2), batch));
+      return fits ? { product: at, turned, scale } : undefined;
+    }
+    if (at.op === "permute" && swapsLast(at.attrs.order)) {
+      turned = !turned;
+      at = at.inputs[0];
+      continue;
+    }
+    const factor = numberIn(at);
+    if (factor === undefined) return undefined;
+    scale *= factor.by;
+    at = factor.of;
+  }
+  return undefined;
+}
+
+/** x times a number, in either order, or divided by one. */
+function numberIn(node: GraphNode): { readonly of: GraphNode; readonly by: number } | undefined {
+  const [left, right] = node.inputs;
+  if (node.op !== "binary" || left === undefined || right === undefined) return undefined;
+  const { fn } = node.attrs;
+  if (fn === "mul" && left.op === "constant") return { of: right, by: left.attrs.value };
+  if (right.op !== "constant") return undefined;
+  if (fn === "mul") return { of: left, by: right.attrs.value };
+  return fn === "div" && right.attrs.value !== 0 ? { of: left, by: 1 / right.attrs.value } : undefined;
+}
+
+function swapsLast(order: readonly number[]): boolean {
+  const last = order.length - 1;
+  return order.every((axis, i) => axis === (i === last ? last - 1 : i === last - 1 ? last : i));
+}
+
+function alike(a: readonly Size[], b: readonly Size[]): boolean {
+  return a.length === b.length && a.every((size, i) => equal(size, b[i] ?? -1));
+}
+
+function countOf(sizes: readonly Size[]): number | undefined {
+  return sizes.reduce<number | undefined>(
+    (product, size) => (product === undefined || !isKnown(size) ? undefined : product * size),
+    1,
+  );
+}
+
+// ------------------------------------------------------------------------------------------------------------- the rule
+
+const attendRule = (wanted: (site: AttentionSite) => boolean): Rule => ({
+  name: "attend",
+  doc: "softmax(scale · q·kᵀ)·v, whose table nothing else reads, is one operator",
+  ops: ["matmul"],
+  apply: (node, site) => {
+    const found = matched(node, site.uses);
+    if (found === undefined || !wanted(found.site)) return undefined;
+    const { scores, values } = found;
+    const { product, turned, scale } = scores;
+    const [first, second] = product.inputs;
+    if (first === undefined || second === undefined) return undefined;
+    const [q, k] = turned ? [transposed(second, site), first] : [first, transposed(second, site)];
+    return site.add("attend", [q, k, values], { scale });
+  },
+});
+
+/** The last two axes exchanged; one exchange of them undoes another. */
+function transposed(node: GraphNode, site: Site): GraphNode {
+  const last = node.shape.length - 1;
+  const order = node.shape.map((_, i) => (i === last ? last - 1 : i === last - 1 ? last : i));
+  const inner = node.op === "permute" ? node.inputs[0] : undefined;
+  if (node.op !== "permute" || inner === undefined) return site.add("permute", [node], { order });
+  const both = order.map((axis) => node.attrs.order[axis] ?? axis);
+  return both.every((axis, i) => axis === i) ? inner : site.add("permute", [inner], { order: both });
+}
