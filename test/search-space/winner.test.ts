@@ -149,7 +149,7 @@ describe("one candidate", () => {
     const { user, system } = process.cpuUsage(begun);
     expect((user + system) / 1e6).toBeLessThan(0.5);
     expect(model?.units).toHaveLength(3);
-    expect(recipe?.stages[0]?.epochs).toBe(10);
+    expect(recipe?.stages[0]?.epochs).toBe(12);
     expect(from?.path).toMatch(/placement\.net$/);
   });
 
