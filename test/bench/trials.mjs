@@ -36,7 +36,7 @@ execFileSync(process.execPath, [
   "--clips",
   "8",
   "--size",
-  "64x64",
+  "48x48",
 ]);
 const { source, resolve } = openEntry(join(root, "examples/placement.net"));
 const args = new Map([["epochs", "2"]]);

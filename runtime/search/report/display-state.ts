@@ -86,6 +86,13 @@ const ENDED = 3;
 
 type Timed = Pick<DisplayState, "secondsLeft">["secondsLeft"];
 
+/** What a normal distribution says, within what the metric can be: no share is above one. */
+function possible(interval: Interval, { unit }: MetricText): Interval {
+  if (unit === "nats") return interval;
+  const within = (value: number): number => Math.min(1, Math.max(0, value));
+  return { ...interval, value: within(interval.value), low: within(interval.low), high: within(interval.high) };
+}
+
 /** The time left, from full trainings that have been timed. */
 function secondsLeftOf(data: StudyData, trainings: number, workers: number): Timed {
   const { epochs } = data.study.search;
@@ -189,7 +196,7 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
         ? undefined
         : {
             candidate: shortLabel(notation, space, leading),
-            expected: leader.expected,
+            expected: possible(leader.expected, target.text),
             toNone:
               withoutAny === undefined || leading.index === space.none
                 ? undefined
@@ -199,7 +206,7 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
           },
     result: resultOf(scores, findings, space, (index) => name(space.candidates[index]?.hash ?? "")),
     chance:
-      band === undefined ? undefined : { random: band.worth ?? band.expected, overSeeds: band.worth !== undefined },
+      band === undefined ? undefined : { random: possible(band.worth ?? band.expected, target.text), overSeeds: band.worth !== undefined },
     running: running.map((trial) => {
       const quiet = trial.heartbeat === undefined ? 0 : (now - trial.heartbeat) / 1000;
       return {
