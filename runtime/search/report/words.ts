@@ -166,11 +166,7 @@ export function ablationNotes(report: StudyReport): readonly string[] {
     ...(unlike.length === 0
       ? []
       : [`None was trained with ${unlike.join(", ")}: where a row has another, its difference is of that too.`]),
-    ...(gain === undefined
-      ? []
-      : [
-          `Sharing seeds makes the intervals of differences ${significant(gain, 2)} times as wide as they would be without (median of the table).`,
-        ]),
+    ...(gain === undefined ? [] : [`${sharing(gain)} (median of the table).`]),
     ...(few === 0 ? [] : [`${count(few, "row")} with one training: no interval.`]),
     `Front: no other row has as good a mean at as low a cost (${costTitle(report)}). It is a matter of means, not of significance.`,
     ...(report.latencyLimit === undefined
@@ -235,6 +231,13 @@ export function searchNotes(report: StudyReport): readonly string[] {
           `A single training differs from its candidate's mean by ${scoreText(noise.deviation.value, metric.text)} ${differenceUnitOf(metric.text)} (standard deviation).`,
         ]),
   ];
+}
+
+/** Whether sharing seeds has made the intervals of differences narrower, by the ratio of their widths. */
+function sharing(gain: number): string {
+  const ratio = significant(gain, 2);
+  const than = ratio === "1" ? "as wide" : `${ratio} times as wide`;
+  return `Sharing seeds makes the intervals of differences ${than} as they would be without`;
 }
 
 /** The choice against others over the people of the test. */
