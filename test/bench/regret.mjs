@@ -1,17 +1,19 @@
 /**
- * Regret of every method of search at equal budget: `npm run build && node test/bench/regret.mjs [--json] [--svg FILE]`.
+ * Regret of every method of search at equal budget: `npm run build && node test/bench/regret.mjs [--json] [--svg FOLDER]`.
  *
- * Four response surfaces of 2^10 candidates (test/tools/surfaces.mjs), noise 0.5, 40 trials, 40 repeats. Prints a table
- * by surface, the ratios that are asked of the Gaussian process, how our TPE stands beside Optuna's on the same surfaces
- * (test/fixtures/optuna.json), and how long a proposal takes; with --svg it draws the curves. Takes some six minutes of
- * one core.
+ * Four response surfaces of 2^10 candidates (test/tools/surfaces.mjs), noise 0.5, 40 trials, 40 repeats; and a table of
+ * trainings that netc made of every candidate of a small space (test/fixtures/placements.json), 24 trials, 40 repeats.
+ * Prints both tables, the ratios that are asked of the Gaussian process, how our TPE stands beside Optuna's on the same
+ * surfaces (test/fixtures/optuna.json), and how long a proposal takes; with --svg it draws the curves, `regret.svg` and
+ * `regret-table.svg`. Takes some six minutes of one core.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { spread, ticks } from "../../dist/runtime/report/chart.js";
 import { label, round, standaloneFigure, tag } from "../../dist/runtime/report/svg.js";
 import { pickOf } from "../../dist/runtime/search/methods/acquire.js";
 import { proposeOf } from "../../dist/runtime/search/methods/propose.js";
-import { CONTENDERS, regrets, summary } from "../tools/regret.mjs";
+import { CONTENDERS, course, regrets, summary, tableOf } from "../tools/regret.mjs";
 import { generator, normals, SURFACES, subsetsOf, surfaceOf } from "../tools/surfaces.mjs";
 
 const json = process.argv.includes("--json");
@@ -41,6 +43,21 @@ function overall(name, index) {
   };
 }
 
+/** Regret in points of the table's metric, by method and trial, a list of runs. */
+const trained = JSON.parse(readFileSync(new URL("../fixtures/placements.json", import.meta.url), "utf8"));
+const TABLE_AT = Array.from({ length: 12 }, (_, index) => 2 * index + 2);
+const tabled = Object.fromEntries(
+  Object.entries(CONTENDERS).map(([name, method]) => [
+    name,
+    Array.from({ length: REPEATS }, (_, run) =>
+      course({ proposeOf, pickOf }, method, tableOf(trained, run), { seed: run, at: TABLE_AT }).map(
+        (regret) => 100 * regret,
+      ),
+    ),
+  ]),
+);
+const onTable = (name, index) => summary(tabled[name].map((run) => run.at(index)));
+
 const show = ({ mean, half }) => `${mean.toFixed(2)} ± ${half.toFixed(2)}`;
 const table = Object.keys(CONTENDERS).map((name) => [
   name,
@@ -49,6 +66,11 @@ const table = Object.keys(CONTENDERS).map((name) => [
 ]);
 const gp = overall("gp", -1).mean;
 const ratios = ["random", "tpe", "tpe, multivariate"].map((name) => [name, gp / overall(name, -1).mean]);
+
+const placements = Object.keys(CONTENDERS).map((name) => [
+  name,
+  ...[8, 12, 16, 24].map((trials) => show(onTable(name, TABLE_AT.indexOf(trials)))),
+]);
 
 const optuna = JSON.parse(readFileSync(new URL("../fixtures/optuna.json", import.meta.url), "utf8"));
 const RUNS = 10;
@@ -96,30 +118,28 @@ function speed() {
 
 const COLOURS = { random: "muted", tpe: "e", "tpe, multivariate": "c", evolution: "b", gp: "a" };
 
-/** Regret over trials, the mean of the four surfaces, with bands of 95 %. */
-function figure() {
+/**
+ * Regret over trials, with bands of 95 %.
+ * @param of mean and half an interval of a method after the trials at an index of `at`
+ */
+function figure({ name: file, title, heading, caption, at, from, of }) {
   const [left, top, width, height] = [44, 34, 330, 230];
-  const most = Math.ceil(2 * Math.max(...Object.keys(CONTENDERS).map((name) => overall(name, 4).mean))) / 2;
-  const x = (trials) => left + (trials / 40) * width;
+  const names = Object.keys(CONTENDERS);
+  const last = at.at(-1);
+  const first = at.findIndex((trials) => trials >= from);
+  const most = ticks(0, 1.1 * Math.max(...names.map((name) => of(name, first).mean)), 4).at(-1);
+  const x = (trials) => left + (trials / last) * width;
   const y = (regret) => top + height - (Math.min(regret, most) / most) * height;
-  const parts = [
-    label(0, 14, "Regret at equal budget, in standard deviations of the surface", {
-      fill: "var(--ink)",
-      "font-weight": 600,
-      "font-size": 13,
-    }),
-  ];
+  const parts = [label(0, 14, heading, { fill: "var(--ink)", "font-weight": 600, "font-size": 13 })];
   for (const tick of ticks(0, most, 4)) {
     parts.push(tag("path", { d: `M${left} ${round(y(tick))}H${left + width}`, stroke: "var(--grid)" }));
     parts.push(label(left - 7, y(tick) + 4, String(tick), { "text-anchor": "end" }));
   }
-  for (const tick of ticks(0, 40, 4))
+  for (const tick of ticks(0, last, 4))
     parts.push(label(x(tick), top + height + 17, String(tick), { "text-anchor": "middle" }));
   parts.push(label(left + width / 2, top + height + 36, "trials", { "text-anchor": "middle" }));
-  for (const name of Object.keys(CONTENDERS)) {
-    const points = AT.map((trials, index) => ({ trials, ...overall(name, index) })).filter(
-      ({ trials }) => trials >= 10,
-    );
+  for (const name of names) {
+    const points = at.map((trials, index) => ({ trials, ...of(name, index) })).slice(first);
     const colour = `var(--${COLOURS[name]})`;
     const up = points.map(({ trials, mean, half }) => `${round(x(trials))} ${round(y(mean + half))}`);
     const down = points.map(({ trials, mean, half }) => `${round(x(trials))} ${round(y(Math.max(0, mean - half)))}`);
@@ -127,23 +147,36 @@ function figure() {
     parts.push(tag("path", { d: `M${[...up, ...down.reverse()].join("L")}Z`, fill: colour, "fill-opacity": 0.15 }));
     parts.push(tag("path", { d: `M${line.join("L")}`, fill: "none", stroke: colour, "stroke-width": 2 }));
   }
-  const names = Object.keys(CONTENDERS);
-  const ends = names.map((name) => y(overall(name, -1).mean) + 4);
+  const ends = names.map((name) => y(of(name, -1).mean) + 4);
   for (const [index, at] of spread(ends, 14, top, top + height + 10).entries())
     parts.push(label(left + width + 8, at, names[index], { fill: `var(--${COLOURS[names[index]]})` }));
-  return {
-    name: "regret",
-    title: "Regret at equal budget",
-    caption: `Mean regret of four response surfaces of 2^10 candidates, noise ${NOISE}, ${REPEATS} repeats each, with bands of 95 %.`,
-    width: 500,
-    height: 310,
-    body: parts.join(""),
-  };
+  return { name: file, title, caption, width: 500, height: 310, body: parts.join("") };
 }
 
-if (svg !== undefined) writeFileSync(svg, standaloneFigure(figure(), "netc"));
+const figures = [
+  {
+    name: "regret",
+    title: "Regret at equal budget",
+    heading: "Regret at equal budget, in standard deviations of the surface",
+    caption: `Mean regret of four response surfaces of 2^10 candidates, noise ${NOISE}, ${REPEATS} repeats each, with bands of 95 %.`,
+    at: AT,
+    from: 10,
+    of: overall,
+  },
+  {
+    name: "regret-table",
+    title: "Regret on a table of trainings",
+    heading: "Regret at equal budget, in points of validation UAR",
+    caption: `Mean regret on ${trained.candidates.length} trained placements, ${REPEATS} repeats, with bands of 95 %.`,
+    at: TABLE_AT,
+    from: 4,
+    of: onTable,
+  },
+];
+if (svg !== undefined)
+  for (const each of figures) writeFileSync(join(svg, `${each.name}.svg`), standaloneFigure(figure(each), "netc"));
 const proposal = speed();
-if (json) console.log(JSON.stringify({ table, ratios, beside, proposal }, null, 1));
+if (json) console.log(JSON.stringify({ table, ratios, placements, beside, proposal }, null, 1));
 else {
   const rows = (head, body) => {
     const all = [head, ...body];
@@ -156,6 +189,7 @@ else {
     ["regret of gp over that of", "ratio"],
     ratios.map(([name, ratio]) => [name, ratio.toFixed(2)]),
   );
+  rows(["regret on the table, pt, after", "8", "12", "16", "24 trials"], placements);
   rows(["TPE", "ours", `Optuna ${optuna.optuna}`, "difference, paired by surface"], beside);
   console.log(
     `a proposal of gp, 8,192 candidates, 100 observations: ${proposal.wall.toFixed(0)} ms, ${proposal.cpu.toFixed(0)} ms of processor`,

@@ -8,8 +8,18 @@
  * its bound by removing what was used the longest ago.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deserialize, serialize } from "node:v8";
 import { KernelReuse } from "../../../compiler/assemble.ts";
@@ -47,14 +57,19 @@ function kernelFolder(): string {
 
 /** Differs wherever another compiler would make other programs; cheaper than a hash over its files. */
 function compilerMark(): string {
-  const root = fileURLToPath(new URL("../../../compiler/", import.meta.url));
-  const files = readdirSync(root, { withFileTypes: true, recursive: true })
+  // The compiler lies in a folder of its own, or, as it is shipped, in bundles: those beside it and this very file.
+  const own = fileURLToPath(import.meta.url);
+  const base = join(own, "../../../..");
+  const files = ["compiler", "chunks"]
+    .map((name) => join(base, name))
+    .filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder, { withFileTypes: true, recursive: true }))
     .filter((entry) => entry.isFile() && /\.(js|ts)$/.test(entry.name))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
-  const facts = files.map((file) => {
+  const facts = [...files, own].map((file) => {
     const { size, mtimeMs } = statSync(file);
-    return `${file.slice(root.length)} ${size} ${mtimeMs}`;
+    return `${relative(base, file)} ${size} ${mtimeMs}`;
   });
   return sha256([process.versions.v8, ...facts].join("\n"));
 }
