@@ -206,7 +206,9 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
           },
     result: resultOf(scores, findings, space, (index) => name(space.candidates[index]?.hash ?? "")),
     chance:
-      band === undefined ? undefined : { random: possible(band.worth ?? band.expected, target.text), overSeeds: band.worth !== undefined },
+      band === undefined
+        ? undefined
+        : { random: possible(band.worth ?? band.expected, target.text), overSeeds: band.worth !== undefined },
     running: running.map((trial) => {
       const quiet = trial.heartbeat === undefined ? 0 : (now - trial.heartbeat) / 1000;
       return {
