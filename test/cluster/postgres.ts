@@ -119,6 +119,11 @@ export class Postgres {
     await ended;
   }
 
+  /** From here on connections are made by the kernel and answered by nobody; with false the server goes on. */
+  freeze(frozen: boolean): void {
+    this.#server?.kill(frozen ? "SIGSTOP" : "SIGCONT");
+  }
+
   /** Runs statements as the server's owner; gives what psql prints. */
   sql(database: string, statements: string): string {
     const { status, stdout, stderr } = spawnSync(

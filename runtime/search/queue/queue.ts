@@ -275,7 +275,12 @@ class OpenQueue implements TrialQueue {
     while (!signal.aborted) {
       const worker = this.#worker(taker, options, complain, recovered);
       try {
-        await Promise.race([worker.bull.waitUntilReady().then(recovered), aborted(signal)]);
+        await Promise.race([worker.bull.waitUntilReady(), aborted(signal)]);
+        if (!signal.aborted) {
+          recovered();
+          // Only now: where its start has failed, BullMQ's loop asks again at once, for ever, and lets nothing else happen.
+          worker.bull.run().catch(complain);
+        }
         await aborted(signal);
       } catch (error) {
         complain(error);
@@ -318,6 +323,7 @@ class OpenQueue implements TrialQueue {
       {
         connection: connectionOf(this.#address, "worker"),
         name: worker,
+        autorun: false,
         concurrency,
         lockDuration: 1000 * lockSeconds,
         stalledInterval: 1000 * stalledSeconds,
