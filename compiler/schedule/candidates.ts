@@ -123,10 +123,10 @@ function reducePlans(flat: Flat, chosen: ReducePlan, { limits }: WebGPUCapabilit
     if (factor === 1) return [chosen];
     if (slices < 1 || slices > most || slices > Math.max(1, reduced / 2)) return [];
     const wanted = slices === 1 ? 64 : Math.max(1, most / slices);
-    let outputs = Math.max(1, Math.min(wanted, most, 2 ** Math.ceil(Math.log2(units))));
-    const bytes = (): number => outputs * slices * chosen.vec * states * 4;
-    while (slices > 1 && bytes() > limits.maxComputeWorkgroupStorageSize && outputs > 1) outputs /= 2;
-    return slices > 1 && bytes() > limits.maxComputeWorkgroupStorageSize ? [] : [{ ...chosen, slices, outputs }];
+    const room = limits.maxComputeWorkgroupStorageSize / (slices * chosen.vec * states * 4);
+    const fits = slices === 1 ? wanted : 2 ** Math.floor(Math.log2(room));
+    const outputs = Math.min(wanted, most, 2 ** Math.ceil(Math.log2(units)), fits);
+    return outputs < 1 ? [] : [{ ...chosen, slices, outputs }];
   });
   return plans.map((plan) => ({
     plan,

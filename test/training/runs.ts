@@ -21,7 +21,8 @@ import type { MetricLine } from "../../runtime/train/records.ts";
 import { createRun, openRun, readMetrics } from "../../runtime/train/run-folder.ts";
 import { openEventFile } from "../../runtime/train/tensorboard.ts";
 import { type TrainingJob, type TrainingResult, train } from "../../runtime/train/train.ts";
-import type { OpenProgram, Values } from "../../runtime/train/trainer.ts";
+import type { OpenProgram } from "../../runtime/engine/devices.ts";
+import type { Values } from "../../runtime/train/trainer.ts";
 import { makeSet } from "../data/set.ts";
 
 /** Everything at once: two streams with STIA, frozen groups, two optimizers, what is drawn and what is remembered. */
