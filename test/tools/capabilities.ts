@@ -15,7 +15,7 @@ const matrix = (m: number, n: number, k: number, input: "f16" | "f32", result: "
 const { limits } = WEBGPU_DEFAULT;
 
 /** A large accelerator by Vulkan: workgroups of 1024 with 48 KiB, subgroups of 32, 16×16×16 matrices. */
-export const H200_LIKE: WebGPUCapability = {
+const H200_LIKE: WebGPUCapability = {
   kind: "webgpu",
   name: "H200-like",
   software: false,
@@ -35,7 +35,7 @@ export const H200_LIKE: WebGPUCapability = {
 };
 
 /** A laptop's chip by Metal: 32 KiB, 8×8×8 matrices of either precision, 10 storage buffers. */
-export const APPLE_LIKE: WebGPUCapability = {
+const APPLE_LIKE: WebGPUCapability = {
   kind: "webgpu",
   name: "Apple-like",
   software: false,
@@ -55,7 +55,7 @@ export const APPLE_LIKE: WebGPUCapability = {
 };
 
 /** An integrated GPU by Vulkan: 32 KiB, subgroups of 8 to 32, 8×16×16 matrices, bindings of 1 GiB. */
-export const INTEL_LIKE: WebGPUCapability = {
+const INTEL_LIKE: WebGPUCapability = {
   kind: "webgpu",
   name: "Intel-like",
   software: false,
@@ -74,7 +74,7 @@ export const INTEL_LIKE: WebGPUCapability = {
 };
 
 /** A phone, below the default record as compatibility mode allows: workgroups of 128, no half precision. */
-export const PHONE_LIKE: WebGPUCapability = {
+const PHONE_LIKE: WebGPUCapability = {
   kind: "webgpu",
   name: "phone-like",
   software: false,
@@ -89,4 +89,5 @@ export const PHONE_LIKE: WebGPUCapability = {
   },
 };
 
+/** All four. */
 export const RECORDS: readonly WebGPUCapability[] = [H200_LIKE, APPLE_LIKE, INTEL_LIKE, PHONE_LIKE];
