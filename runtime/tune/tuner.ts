@@ -15,8 +15,10 @@ import { fromHalves } from "../engine/half.ts";
 import type { Runner } from "../engine/runner.ts";
 import type { PlanBook } from "./book.ts";
 
-/** Candidates that are timed, plan 0 among them. */
-const MOST = 6;
+/** Candidates that are timed, plan 0 among them. Software adapters take seconds to compile one. */
+const MOST = { usual: 6, software: 3 } as const;
+/** What one kernel may take of the time that is left. */
+const SHARE = 0.5;
 /** A winner must need at most this share of plan 0's time. */
 const FASTER = 0.97;
 /** A measurement repeats a kernel until it takes so long, in ms. */
@@ -58,16 +60,17 @@ export interface TuneReport {
 /** Tunes until nothing is left or the time is over. Never throws for what a device does. */
 export async function tuneKernels(job: TuneJob): Promise<TuneReport> {
   const { reuse, book, exact, until, clock = () => performance.now() } = job;
-  const time = { clock, until };
   const report = { open: 0, decided: 0, changed: 0, before: 0, after: 0 };
   for (const kernel of heaviestFirst(reuse)) {
     const hash = kernelHash(kernel);
     if (book.has(hash)) continue;
-    const candidates = few(candidatesFor(kernel, reuse.target), exact);
+    const { target } = reuse;
+    const most = target.kind === "webgpu" && target.software ? MOST.software : MOST.usual;
+    const candidates = few(candidatesFor(kernel, target), exact, most);
     if (candidates.length < 2) continue;
     report.open += 1;
     if (clock() >= until) continue;
-    const found = await fastest(kernel, candidates, job, time);
+    const found = await fastest(kernel, candidates, job, { clock, until: clock() + SHARE * (until - clock()) });
     if (found === undefined) continue;
     const plan = JSON.stringify(candidates[found.winner]?.plan);
     book.set(hash, { plan, ms: found.ms });
@@ -81,9 +84,9 @@ export async function tuneKernels(job: TuneJob): Promise<TuneReport> {
   return report;
 }
 
-function few(candidates: readonly Candidate[], exact: boolean): readonly Candidate[] {
+function few(candidates: readonly Candidate[], exact: boolean, most: number): readonly Candidate[] {
   const [first] = candidates;
-  return (exact ? candidates.filter(({ order }) => order === first?.order) : candidates).slice(0, MOST);
+  return (exact ? candidates.filter(({ order }) => order === first?.order) : candidates).slice(0, most);
 }
 
 interface Found {

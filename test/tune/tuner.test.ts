@@ -127,7 +127,7 @@ describe("what wins", () => {
     expect(heaviest(exact)).toBe(0);
   });
   test("plan 0, where nothing is faster by more than clocks err", async () => {
-    const job = jobFor(SOFTWARE, { open: paper({ ms: (step) => (step === 3 ? 1.99 : 2) }) });
+    const job = jobFor(SOFTWARE, { open: paper({ ms: (step) => (step === 1 ? 1.99 : 2) }) });
     const report = await tuneKernels(job);
     expect(report).toMatchObject({ changed: 0 });
     expect(heaviest(job)).toBe(0);
