@@ -1,6 +1,8 @@
 /**
  * From loops to a Program: every kernel scheduled for the target and rendered, equal kernels once, memory coloured.
  */
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { Capability } from "./capability.ts";
 import type { KernelProgram } from "./kernel/ir.ts";
 import { renderWasm, wasmScratchBytes } from "./kernel/wasm.ts";
@@ -13,8 +15,8 @@ import { type Demand, planMemory } from "./memory.ts";
 import { preprocessOf } from "./preprocess.ts";
 import type { LoadStep, Program, ProgramKernel, Step, Upload } from "./program.ts";
 import { foldScalars } from "./scalar.ts";
-import { scheduleCpu } from "./schedule/cpu.ts";
-import { type Scheduled, scheduleKernel } from "./schedule/gpu.ts";
+import { candidatesOf, scheduleFor } from "./schedule/candidates.ts";
+import type { Scheduled } from "./schedule/gpu.ts";
 
 /** One call of a kernel program on buffers: what becomes a `Step` once memory is known. */
 export interface Call {
@@ -27,7 +29,7 @@ export interface Call {
 }
 
 /** A kernel by itself: buffers numbered in the order in which it mentions them. */
-interface Isolated {
+export interface Isolated {
   readonly kernel: Kernel;
   readonly buffers: readonly Buffer[];
   /** Its buffers' numbers in the program. */
@@ -81,6 +83,14 @@ function textOf(layout: Layout): string {
 
 type Planned = Pick<Scheduled, "dispatches" | "scratch">;
 
+/** Equal for kernels that are equal but for names, whatever program they are in: 64 hexadecimal digits. */
+export function kernelHash(kernel: Isolated): string {
+  return bytesToHex(sha256(utf8ToBytes(kernel.key)));
+}
+
+/** Plans of kernels by their hash, as JSON: what was found to be faster than what the schedules take by themselves. */
+export type ChosenPlans = ReadonlyMap<string, string>;
+
 /**
  * Kernels of earlier programs for one target: whoever compiles many networks that are alike hands the same one in again
  * and again, and every different kernel is scheduled and rendered once.
@@ -89,35 +99,56 @@ export class KernelReuse {
   readonly target: Capability;
   readonly planned: Map<string, Planned> = new Map();
   readonly rendered: WeakMap<KernelProgram, Pick<ProgramKernel, "code" | "scratchBytes">> = new WeakMap();
+  /** Every different kernel that was scheduled, and how often it was asked for. */
+  readonly seen: Map<string, { readonly isolated: Isolated; calls: number }> = new Map();
+  readonly #chosen: Map<string, string>;
 
-  constructor(target: Capability) {
+  constructor(target: Capability, chosen: ChosenPlans = new Map()) {
     this.target = target;
+    this.#chosen = new Map(chosen);
+  }
+
+  /** From now on kernels like this one have that plan: one of `candidatesOf`, as JSON. */
+  choose(kernel: Isolated, plan: string): void {
+    this.#chosen.set(kernelHash(kernel), plan);
+    this.planned.delete(kernel.key);
+  }
+
+  /** The kernel's schedule, with the chosen plan if one was chosen and can be followed. */
+  schedule(isolated: Isolated): Planned {
+    const seen = this.seen.get(isolated.key) ?? { isolated, calls: 0 };
+    seen.calls += 1;
+    this.seen.set(isolated.key, seen);
+    const known = this.planned.get(isolated.key);
+    if (known !== undefined) return known;
+    const { kernel, buffers } = isolated;
+    const chosen = this.#chosen.size === 0 ? undefined : this.#chosen.get(kernelHash(isolated));
+    // A plan from elsewhere counts only if it is one that could have been proposed.
+    const plan =
+      chosen === undefined
+        ? undefined
+        : candidatesOf(kernel, buffers, this.target).find((candidate) => JSON.stringify(candidate.plan) === chosen)
+            ?.plan;
+    const scheduled = scheduleFor(kernel, buffers, this.target, plan);
+    this.planned.set(isolated.key, scheduled);
+    return scheduled;
   }
 }
 
-/** Schedules kernels for a target; equal ones once. */
+/** Schedules the kernels of one program; equal ones once. */
 class Scheduler {
-  readonly #target: Capability;
-  readonly #known: Map<string, Planned>;
+  readonly #reuse: KernelReuse;
   /** All buffers, those included that schedules add. */
   readonly buffers: Buffer[];
 
-  constructor(target: Capability, buffers: readonly Buffer[], known: Map<string, Planned>) {
-    this.#target = target;
+  constructor(buffers: readonly Buffer[], reuse: KernelReuse) {
     this.buffers = [...buffers];
-    this.#known = known;
+    this.#reuse = reuse;
   }
 
   calls(kernel: Kernel): readonly Call[] {
     const isolated = isolate(kernel, this.buffers);
-    let scheduled = this.#known.get(isolated.key);
-    if (scheduled === undefined) {
-      scheduled =
-        this.#target.kind === "wasm"
-          ? { dispatches: [scheduleCpu(isolated.kernel, isolated.buffers, this.#target)], scratch: [] }
-          : scheduleKernel(isolated.kernel, isolated.buffers, this.#target);
-      this.#known.set(isolated.key, scheduled);
-    }
+    const scheduled = this.#reuse.schedule(isolated);
     const outer = [...isolated.outer];
     for (const scratch of scheduled.scratch) {
       outer.push(this.buffers.length);
@@ -152,9 +183,9 @@ export interface ScheduledLoops {
 export function scheduleLoops(
   loops: Loops,
   target: Capability,
-  { planned }: KernelReuse = new KernelReuse(target),
+  reuse: KernelReuse = new KernelReuse(target),
 ): ScheduledLoops {
-  const scheduler = new Scheduler(target, loops.buffers, planned);
+  const scheduler = new Scheduler(loops.buffers, reuse);
   const load = loops.load.flatMap((step): ScheduledLoops["load"][number][] =>
     step.kind === "upload" ? [step] : scheduler.calls(step.kernel).map((call) => ({ kind: "call", call })),
   );

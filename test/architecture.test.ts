@@ -39,6 +39,7 @@ describe("the import rule", () => {
     ["runtime/engine/wasm/b.ts", 'import { x } from "../../../grammar/x.ts";\nexport const y: number = x;\n'],
     ["runtime/metrics/a.ts", 'import { x } from "../data/x.ts";\nexport const y: number = x;\n'],
     ["runtime/metrics/b.ts", 'import { readFileSync } from "node:fs";\nexport const y: unknown = readFileSync;\n'],
+    ["runtime/tune/a.ts", 'import { x } from "../train/x.ts";\nexport const y: number = x;\n'],
     ["runtime/report/a.ts", 'import { x } from "../cli/x.ts";\nexport const y: number = x;\n'],
     ["runtime/cli/a.ts", 'import { x } from "../../test/x.ts";\nexport const y: number = x;\n'],
   ])("refuses the import in %s", (file, text) => {

@@ -13,13 +13,34 @@ import { attentionOf } from "../loop/attention.ts";
 import { kernelClass } from "../loop/contraction.ts";
 import { elementCount } from "../loop/layout.ts";
 import type { Buffer, Kernel } from "../loop/loops.ts";
-import { planAttention, scheduleAttention } from "./cpu-attend.ts";
+import { type AttendPlan, planAttention, scheduleAttention } from "./cpu-attend.ts";
 import { type CpuPlan, panelBatchOffset, planContraction, scheduleContraction } from "./cpu-contract.ts";
 import { scheduleMap } from "./cpu-map.ts";
 import { type Access, accessOf, freshNames, type Scope } from "./cpu-nest.ts";
 import { scheduleReduce } from "./cpu-reduce.ts";
 import type { Dispatch } from "./dispatch.ts";
 import { flatten } from "./flat.ts";
+
+/** A plan of a kernel that is computed in tiles; maps and reductions have none to choose. */
+export type TilePlan =
+  | { readonly kind: "contract"; readonly plan: CpuPlan }
+  | { readonly kind: "attend"; readonly plan: AttendPlan };
+
+/** The plan that `scheduleCpu` takes by itself, with what it is for; undefined for maps and reductions. */
+export function tilesOf(
+  original: Kernel,
+  all: readonly Buffer[],
+  { threads }: WasmCapability,
+): { readonly kernel: Kernel; readonly buffers: readonly Buffer[]; readonly chosen: TilePlan } | undefined {
+  const { kernel, buffers } = flatten(original, all);
+  const attention = attentionOf(kernel);
+  if (attention !== undefined)
+    return { kernel, buffers, chosen: { kind: "attend", plan: planAttention(kernel, attention, threads) } };
+  const contraction = contractionPlan(kernel, outermost(kernel), buffers, threads, undefined);
+  return contraction === undefined
+    ? undefined
+    : { kernel, buffers, chosen: { kind: "contract", plan: contraction.plan } };
+}
 
 const argumentName = (bound: readonly number[], buffer: number): string => `arg${bound.indexOf(buffer)}`;
 
@@ -42,12 +63,13 @@ function outermost(kernel: Kernel): Scope {
 /** Whether a buffer's elements are halves. */
 const isHalf = (buffers: readonly Buffer[], id: number): boolean => bufferAt(buffers, id).dtype === "f16";
 
-/** The plan of a contraction and whether its right factor lies in panels already. */
+/** The plan of a contraction, `given` or the closed rules', and whether its right factor lies in panels already. */
 function contractionPlan(
   kernel: Kernel,
   scope: Scope,
   buffers: readonly Buffer[],
   threads: number,
+  given: CpuPlan | undefined,
 ): { readonly plan: CpuPlan; readonly schedule: () => ReturnType<typeof scheduleContraction> } | undefined {
   const kind = kernelClass(kernel, buffers);
   if (kind.kind !== "contract") return undefined;
@@ -62,7 +84,7 @@ function contractionPlan(
     right === undefined || batchOffset === undefined || isHalf(buffers, right.buffer)
       ? undefined
       : { name: argumentName(boundBuffers(kernel), right.buffer), batchOffset };
-  const plan = planContraction(kernel, c, panels !== undefined, threads);
+  const plan = given ?? planContraction(kernel, c, panels !== undefined, threads);
   return { plan, schedule: () => scheduleContraction(kernel, scope, c, plan, panels) };
 }
 
@@ -70,18 +92,25 @@ function contractionPlan(
  * Schedules a kernel for the CPU. Arguments are named by position, so that equal kernels of different layers are equal
  * programs.
  * @param capability its thread count sets how work is cut; the program is right for any number of threads
+ * @param given instead of the plan that the closed rules would take: one of `cpuPlans` for this kernel
  */
-export function scheduleCpu(original: Kernel, all: readonly Buffer[], capability: WasmCapability): Dispatch {
+export function scheduleCpu(
+  original: Kernel,
+  all: readonly Buffer[],
+  capability: WasmCapability,
+  given?: TilePlan,
+): Dispatch {
   const { kernel, buffers } = flatten(original, all);
   const scope = outermost(kernel);
-  const contraction = contractionPlan(kernel, scope, buffers, capability.threads);
+  const tiles = given?.kind === "contract" ? given.plan : undefined;
+  const contraction = contractionPlan(kernel, scope, buffers, capability.threads, tiles);
   const axes = kernel.axes.map((axis) => `${axis.name} ${axis.size}`).join(", ");
   const header = [kernel.name, `axes: ${axes === "" ? "none" : axes}`];
   let body: readonly Stmt[];
   let locals: readonly LocalArray[] = [];
   const attention = attentionOf(kernel);
   if (attention !== undefined) {
-    const plan = planAttention(kernel, attention, capability.threads);
+    const plan = given?.kind === "attend" ? given.plan : planAttention(kernel, attention, capability.threads);
     ({ body, locals } = scheduleAttention(kernel, scope, attention, plan));
     header.push(`plan: ${JSON.stringify(plan)}`);
   } else if (contraction !== undefined) {

@@ -292,14 +292,18 @@ function gpuCost(c: Contraction, plan: ContractPlan): number {
 
 function bestContract(flat: Flat, c: Contraction, capability: WebGPUCapability): ContractPlan {
   const plans = contractPlans(flat, c, capability);
-  const cost = capability.software ? softwareCost : gpuCost;
   let best: { readonly plan: ContractPlan; readonly cost: number } | undefined;
   for (const plan of plans) {
-    const estimate = cost(c, plan);
+    const estimate = contractCost(c, plan, capability);
     if (best === undefined || estimate < best.cost) best = { plan, cost: estimate };
   }
   if (best === undefined) throw new Error(`internal: no plan for ${flat.kernel.name} fits ${capability.name}`);
   return best.plan;
+}
+
+/** What `choosePlan` takes a plan to cost on such a device: comparable between plans of one contraction. */
+export function contractCost(c: Contraction, plan: ContractPlan, capability: WebGPUCapability): number {
+  return capability.software ? softwareCost(c, plan) : gpuCost(c, plan);
 }
 
 /** On a CPU only the work counts: multiply-adds with their padding, and reads. */

@@ -25,6 +25,13 @@ function natural(text: string): number {
   return value;
 }
 
+function seconds(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < 0)
+    throw new InvalidArgumentError("a number of seconds from 0 up is wanted.");
+  return value;
+}
+
 function frameSize(text: string): readonly [number, number] {
   const match = /^(\d+)[x×](\d+)$/.exec(text);
   const [width, height] = [Number(match?.[1]), Number(match?.[2])];
@@ -167,6 +174,13 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
         .choices(DEVICE_NAMES)
         .default("auto"),
     );
+  const tune = (command: Command): Command =>
+    command.addOption(
+      new Option(
+        "--tune <seconds>",
+        "try plans of kernels on this device for so long and keep the fastest; 0 takes what is known",
+      ).argParser(seconds),
+    );
   const weights = (command: Command): Command =>
     command
       .addOption(
@@ -196,20 +210,24 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   });
 
   weights(
-    sizes(
-      json(
-        program
-          .command("compile")
-          .description("write a compiled program: program.json and one readable kernel a file")
-          .argument("<file>", "a .net file, or - for standard input")
-          .requiredOption("-o, --output <folder>", "the folder to write; an earlier program there is replaced")
-          .addOption(
-            new Option("--target <name>", "the device to compile for")
-              .choices(["webgpu-default", "this-device", "wasm"])
-              .default("webgpu-default"),
-          )
-          .option("--materialize", "write the initial weights into the program, even without --weights")
-          .addOption(new Option("--emit <what>", "write a typed TypeScript module beside the program").choices(["ts"])),
+    tune(
+      sizes(
+        json(
+          program
+            .command("compile")
+            .description("write a compiled program: program.json and one readable kernel a file")
+            .argument("<file>", "a .net file, or - for standard input")
+            .requiredOption("-o, --output <folder>", "the folder to write; an earlier program there is replaced")
+            .addOption(
+              new Option("--target <name>", "the device to compile for")
+                .choices(["webgpu-default", "this-device", "wasm"])
+                .default("webgpu-default"),
+            )
+            .option("--materialize", "write the initial weights into the program, even without --weights")
+            .addOption(
+              new Option("--emit <what>", "write a typed TypeScript module beside the program").choices(["ts"]),
+            ),
+        ),
       ),
     ),
   ).action(async (file, options) => {
@@ -235,19 +253,21 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     exit = await (await import("./commands/inspect.ts")).inspect(file, options);
   });
 
-  device(
-    sizes(
-      json(
-        program
-          .command("profile")
-          .description("time every kernel of a model, beside what this device can do at best")
-          .argument("<file>", "a .net file, or - for standard input")
-          .option("--train", "a training step (SGD with momentum) instead of a forward pass")
-          .addOption(
-            new Option("--rounds <n>", "how often everything is timed; the least counts")
-              .argParser(positive)
-              .default(5),
-          ),
+  tune(
+    device(
+      sizes(
+        json(
+          program
+            .command("profile")
+            .description("time every kernel of a model, beside what this device can do at best")
+            .argument("<file>", "a .net file, or - for standard input")
+            .option("--train", "a training step (SGD with momentum) instead of a forward pass")
+            .addOption(
+              new Option("--rounds <n>", "how often everything is timed; the least counts")
+                .argParser(positive)
+                .default(5),
+            ),
+        ),
       ),
     ),
   ).action(async (file, options) => {
@@ -255,66 +275,70 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
   });
 
   weights(
-    device(
-      json(
-        program
-          .command("predict")
-          .description("run a model on a video: its frames and their optical flow")
-          .argument("<model>", "a .net file, - for standard input, a run folder, or the folder of a compiled program")
-          .argument("<clip>", "a video file, or a folder of img_%05d.jpg with flow_x_%05d.jpg and flow_y_%05d.jpg")
-          .option("--model <name>", "which model of the file")
-          .addOption(
-            new Option("--bind <name=size>", "fix an open size, for example H=224")
-              .argParser(bindings)
-              .default([], "none"),
-          )
-          .addOption(new Option("--top <n>", "how many classes to show").argParser(positive).default(5)),
+    tune(
+      device(
+        json(
+          program
+            .command("predict")
+            .description("run a model on a video: its frames and their optical flow")
+            .argument("<model>", "a .net file, - for standard input, a run folder, or the folder of a compiled program")
+            .argument("<clip>", "a video file, or a folder of img_%05d.jpg with flow_x_%05d.jpg and flow_y_%05d.jpg")
+            .option("--model <name>", "which model of the file")
+            .addOption(
+              new Option("--bind <name=size>", "fix an open size, for example H=224")
+                .argParser(bindings)
+                .default([], "none"),
+            )
+            .addOption(new Option("--top <n>", "how many classes to show").argParser(positive).default(5)),
+        ),
       ),
     ),
   ).action(async (model, clip, options) => {
     exit = await (await import("./commands/predict.ts")).predict(model, clip, options);
   });
 
-  device(
-    json(
-      program
-        .command("train")
-        .description("train a model by a recipe on a set of clips; a run folder keeps everything")
-        .argument("[file]", "a .net file with a model and a recipe; not needed with --resume")
-        .option("--data <folder>", "the set of clips, with its manifest (default: what the recipe says)")
-        .option("--run <folder>", "the run folder to make (default: runs/<model>-<time>)")
-        .option("--resume <run>", "go on with a run from its newest checkpoint")
-        .option("--allow-changes", "with --resume: go on although model, recipe or data have changed")
-        .option("--recipe <name>", "which recipe of the file (default: the last one for the model)")
-        .option("--model <name>", "which model of the file")
-        .addOption(
-          new Option("--set <name=value>", "a parameter of the recipe, for example lr=0.01 (repeat for more)")
-            .argParser(assignments)
-            .default([], "none"),
-        )
-        .addOption(
-          new Option("--bind <name=size>", "fix an open size, for example H=224")
-            .argParser(bindings)
-            .default([], "none"),
-        )
-        .addOption(
-          new Option("--fold <fold>", "which fold is the test: its number from 1, or its name").argParser(foldName),
-        )
-        .addOption(new Option("--seed <n>", "seed of everything (default: the recipe's)").argParser(natural))
-        .addOption(
-          new Option("--weights <[stream=]file>", "start from a .safetensors file, for all streams or one")
-            .argParser(list)
-            .default([], "none"),
-        )
-        .addOption(
-          new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
-            .argParser(list)
-            .default([], "none"),
-        )
-        .option("--max-time <time>", "save and leave after this time, for example 45m or 2h30m")
-        .addOption(new Option("--save-every <n>", "updates between checkpoints within an epoch").argParser(positive))
-        .addOption(new Option("--workers <n>", "threads that decode and augment").argParser(positive))
-        .option("--no-test", "do not evaluate at the end"),
+  tune(
+    device(
+      json(
+        program
+          .command("train")
+          .description("train a model by a recipe on a set of clips; a run folder keeps everything")
+          .argument("[file]", "a .net file with a model and a recipe; not needed with --resume")
+          .option("--data <folder>", "the set of clips, with its manifest (default: what the recipe says)")
+          .option("--run <folder>", "the run folder to make (default: runs/<model>-<time>)")
+          .option("--resume <run>", "go on with a run from its newest checkpoint")
+          .option("--allow-changes", "with --resume: go on although model, recipe or data have changed")
+          .option("--recipe <name>", "which recipe of the file (default: the last one for the model)")
+          .option("--model <name>", "which model of the file")
+          .addOption(
+            new Option("--set <name=value>", "a parameter of the recipe, for example lr=0.01 (repeat for more)")
+              .argParser(assignments)
+              .default([], "none"),
+          )
+          .addOption(
+            new Option("--bind <name=size>", "fix an open size, for example H=224")
+              .argParser(bindings)
+              .default([], "none"),
+          )
+          .addOption(
+            new Option("--fold <fold>", "which fold is the test: its number from 1, or its name").argParser(foldName),
+          )
+          .addOption(new Option("--seed <n>", "seed of everything (default: the recipe's)").argParser(natural))
+          .addOption(
+            new Option("--weights <[stream=]file>", "start from a .safetensors file, for all streams or one")
+              .argParser(list)
+              .default([], "none"),
+          )
+          .addOption(
+            new Option("--skip <positions>", "positions that keep their fresh start, for example fc8")
+              .argParser(list)
+              .default([], "none"),
+          )
+          .option("--max-time <time>", "save and leave after this time, for example 45m or 2h30m")
+          .addOption(new Option("--save-every <n>", "updates between checkpoints within an epoch").argParser(positive))
+          .addOption(new Option("--workers <n>", "threads that decode and augment").argParser(positive))
+          .option("--no-test", "do not evaluate at the end"),
+      ),
     ),
   ).action(async (file, options) => {
     const train = await import("./commands/train.ts");
@@ -461,6 +485,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
 
   addSearchCommands(program, {
     positive,
+    tune,
     assignments,
     json,
     version: packageVersion(),

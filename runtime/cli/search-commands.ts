@@ -10,6 +10,7 @@ export interface SearchParsers {
     sofar: readonly (readonly [string, number | string | boolean])[],
   ) => readonly (readonly [string, number | string | boolean])[];
   readonly json: (command: Command) => Command;
+  readonly tune: (command: Command) => Command;
   readonly version: string;
   readonly done: (exit: ExitCode) => void;
 }
@@ -32,7 +33,7 @@ function formats(text: string): readonly (typeof FORMATS)[number][] {
 
 /** Adds `search` and what belongs to it. */
 export function addSearchCommands(program: Command, parsers: SearchParsers): void {
-  const { positive, assignments, json, version, done } = parsers;
+  const { positive, assignments, json, tune, version, done } = parsers;
   const search = program.command("search").description("search where attention belongs: plan, run and report a study");
   const store = (command: Command): Command =>
     command.addOption(
@@ -72,7 +73,7 @@ export function addSearchCommands(program: Command, parsers: SearchParsers): voi
       done(await (await import("./commands/search/plan.ts")).searchPlan(file, options));
     });
 
-  device(queue(store(json(space(search.command("run").description("begin a study, or go on with it"))))))
+  tune(device(queue(store(json(space(search.command("run").description("begin a study, or go on with it")))))))
     .addOption(new Option("--workers <n>", "trials at once on this machine").argParser(positive))
     .option("--fork", "begin another study although one of this name holds another search")
     .option("--emit <file>", "write the winner as a .net file")
@@ -80,7 +81,7 @@ export function addSearchCommands(program: Command, parsers: SearchParsers): voi
       done(await (await import("./commands/search/run.ts")).searchRun(file, { ...options, version }));
     });
 
-  device(queue(store(json(search.command("worker").description("train trials of a study that runs elsewhere")))))
+  tune(device(queue(store(json(search.command("worker").description("train trials of a study that runs elsewhere"))))))
     .option("--study <name>", "which study (default: the newest that runs)")
     .addOption(new Option("--concurrency <n>", "trials at once").argParser(positive))
     .option("--data <folder>", "the set of clips on this machine")

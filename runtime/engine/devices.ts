@@ -133,6 +133,9 @@ export async function findDevice(name: "auto" | "webgpu" | "wasm"): Promise<Devi
   });
 }
 
+/** Opens a program on a device that the caller has chosen. */
+export type OpenProgram = (program: Program) => Promise<Runner>;
+
 /** Opens `program` on `device`. @throws EngineError if it does not fit or the device fails */
 export function openOn(program: Program, device: Device, options: WasmOptions = {}): Promise<Runner> {
   return device.device === "webgpu" ? openWebGPU(program, device.gpu) : openWasm(program, options);

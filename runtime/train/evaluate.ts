@@ -85,7 +85,8 @@ export async function predictClips(
 /** The inference program of a job's model, opened. */
 export async function openInference(job: EvaluationJob): Promise<Runner> {
   const { model, recipe, target, open, seed, compiler } = job;
-  const compiled = (compiler?.compile ?? compile)(model, { target, sizes: new Map([["N", recipe.data.batch]]), seed });
+  const sizes = new Map([["N", recipe.data.batch]]);
+  const compiled = await (compiler?.compile ?? compile)(model, { target, sizes, seed });
   if ("diagnostics" in compiled) throw new SourceError(compiled.diagnostics);
   return open(compiled.ok);
 }

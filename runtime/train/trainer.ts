@@ -13,6 +13,7 @@ import type { Program, Upload } from "../../compiler/program.ts";
 import type { Recipe, Stage } from "../../compiler/recipe/recipe.ts";
 import type { Diagnostic } from "../../grammar/diagnostic.ts";
 import type { Batch } from "../data/loader/batches.ts";
+import type { OpenProgram } from "../engine/devices.ts";
 import type { Runner } from "../engine/runner.ts";
 import { firstLossScale, type LossScale, nextLossScale } from "./loss-scale.ts";
 import { classWeightsOf, countRight, mixRandom, mixUp, targetsOf } from "./targets.ts";
@@ -20,13 +21,14 @@ import { classWeightsOf, countRight, mixRandom, mixUp, targetsOf } from "./targe
 /** Values by path: of the model's parameters, and of state where there is any. Undefined: it has none for this path. */
 export type Values = (path: string) => Promise<Float32Array | undefined> | Float32Array | undefined;
 
-/** Opens a program on the device of the run. */
-export type OpenProgram = (program: Program) => Promise<Runner>;
-
-/** What compiles programs: the compiler, or whoever keeps what it made. */
+/** What compiles programs: the compiler, or whoever keeps what it made or tries plans on the device. */
 export interface Compiler {
-  readonly compileStep: typeof compileStep;
-  readonly compile: typeof compile;
+  readonly compileStep: (
+    ...args: Parameters<typeof compileStep>
+  ) => ReturnType<typeof compileStep> | Promise<ReturnType<typeof compileStep>>;
+  readonly compile: (
+    ...args: Parameters<typeof compile>
+  ) => ReturnType<typeof compile> | Promise<ReturnType<typeof compile>>;
 }
 
 export interface TrainerOptions {
@@ -134,7 +136,8 @@ export class Trainer {
     const stage = recipe.stages[options.stage];
     if (stage === undefined) throw new Error(`internal: the recipe has no stage ${options.stage}`);
     const sizes = new Map([["N", recipe.data.batch]]);
-    const compiled = (options.compiler?.compileStep ?? compileStep)(model, stage, { target, sizes, seed, precision });
+    const make = options.compiler?.compileStep ?? compileStep;
+    const compiled = await make(model, stage, { target, sizes, seed, precision });
     if ("diagnostics" in compiled) {
       throw new SourceError(compiled.diagnostics);
     }

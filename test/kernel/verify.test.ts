@@ -1,4 +1,5 @@
 /** The verifier: a good program passes, and every check fires on a program that breaks its rule and no other. */
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
 import { add, builtin, compare, float, int, load, local, mul, store, widen } from "../../compiler/kernel/build.ts";
@@ -48,8 +49,11 @@ describe("limits of the device", () => {
   test.each<[string, Partial<KernelProgram>]>([
     ["invocations of a workgroup: 512", { workgroupSize: [32, 16, 1] }],
     ["workgroup size in z: 128", { workgroupSize: [1, 1, 128] }],
+    ["workgroups in x: 65536", { workgroups: [65536, 1, 1] }],
     ["workgroups in y: 65536", { workgroups: [1, 65536, 1] }],
+    ["workgroups in z: 65536", { workgroups: [1, 1, 65536] }],
     ["workgroups in x: 0", { workgroups: [0, 1, 1] }],
+    ["workgroups in z: 1.5", { workgroups: [1, 1, 1.5] }],
     ["bytes of workgroup memory: 16640", { locals: [...GOOD.locals, { name: "more", size: 4096, vec4: false }] }],
     [
       "storage buffers: 9",
@@ -81,18 +85,31 @@ describe("arrays", () => {
       "odd is made of vec4 but has 6 elements",
       faults({ locals: [...GOOD.locals, { name: "odd", size: 6, vec4: true }] }),
     ],
+    ["half has size 1.5", faults({ locals: [...GOOD.locals, { name: "half", size: 1.5, vec4: false }] })],
     ["none has size 0", faults({ locals: [...GOOD.locals, { name: "none", size: 0, vec4: false }] })],
     ["there is no array z", withBody(store("z", x, float(0)))],
     ["x is stored to but read-only", withBody(store("x", x, float(0)))],
     ["wide: one lane of a vec4 is stored", withBody(store("wide", x, float(0)))],
     ["x is not made of vec4", withBody(value(load("vec4", "x", x)))],
     ["x has no element 64", withBody(value(load("f32", "x", int(64))))],
+    ["x has no element -1", withBody(value(load("f32", "x", int(-1))))],
+    ["y has no element 64", withBody(store("y", int(64), float(0)))],
     ["x is indexed by f32", withBody(value(load("f32", "x", float(0))))],
     ["y: elements are not i32", withBody(store("y", x, int(0)))],
   ])("%s", (message, found) => expect(found).toEqual([message]));
 });
 
 describe("scopes and types", () => {
+  const yes = compare("lt", x, int(1));
+  const four = widen(float(0));
+  const draw = {
+    kind: "random",
+    type: "f32",
+    key: 1,
+    element: x,
+    stride: 0,
+    counters: [float(0), float(0), float(0)],
+  } as const;
   const inner: Stmt = {
     kind: "if",
     condition: compare("lt", x, int(1)),
@@ -112,6 +129,73 @@ describe("scopes and types", () => {
       "div by something other than a positive constant",
       withBody(value({ kind: "int", type: "i32", op: "div", left: x, right: x })),
     ],
+    [
+      "rem by something other than a positive constant",
+      withBody(value({ kind: "int", type: "i32", op: "rem", left: x, right: int(0) })),
+    ],
+    ["2147483648 does not fit an i32", withBody(value({ kind: "const", type: "i32", value: 2147483648 }))],
+    ["nobody is not declared", withBody({ kind: "assign", name: "nobody", value: float(0) })],
+    ["loop i: a bound is f32", withBody({ kind: "for", name: "i", from: int(0), to: float(4), step: 1, body: [] })],
+    ["loop i steps by 1.5", withBody({ kind: "for", name: "i", from: int(0), to: int(4), step: 1.5, body: [] })],
+    ["value is declared twice", withBody({ kind: "for", name: "value", from: int(0), to: int(4), step: 1, body: [] })],
+    [
+      "compare: i32, f32 make no bool",
+      withBody(value({ kind: "compare", type: "bool", op: "lt", left: x, right: float(0) })),
+    ],
+    [
+      "compare: bool, bool make no bool",
+      withBody(value({ kind: "compare", type: "bool", op: "eq", left: yes, right: yes })),
+    ],
+    ["logic: bool, i32 make no bool", withBody(value({ kind: "logic", type: "bool", op: "and", left: yes, right: x }))],
+    ["unary: i32 make no f32", withBody(value({ kind: "unary", type: "f32", fn: "exp", value: x }))],
+    [
+      "binary: f32, vec4 make no f32",
+      withBody(value({ kind: "binary", type: "f32", fn: "add", left: float(0), right: four })),
+    ],
+    [
+      "fma: f32, f32, vec4 make no vec4",
+      withBody(value({ kind: "fma", type: "vec4", left: float(0), right: float(0), add: four })),
+    ],
+    [
+      "select: i32, f32, f32 make no f32",
+      withBody(value({ kind: "select", type: "f32", condition: x, then: float(0), otherwise: float(1) })),
+    ],
+    [
+      "select: bool, f32, vec4 make no f32",
+      withBody(value({ kind: "select", type: "f32", condition: yes, then: float(0), otherwise: four })),
+    ],
+    [
+      "a lane-wise condition selects something other than a vec4",
+      withBody(
+        value({
+          kind: "select",
+          type: "f32",
+          condition: { kind: "lanes", type: "bool", op: "lt", left: four, right: four },
+          then: float(0),
+          otherwise: float(1),
+        }),
+      ),
+    ],
+    [
+      "lanes: vec4, f32 make no bool",
+      withBody({
+        kind: "if",
+        condition: { kind: "lanes", type: "bool", op: "lt", left: four, right: float(0) },
+        then: [],
+        otherwise: [],
+      }),
+    ],
+    ["splat: i32 make no vec4", withBody(value({ kind: "splat", type: "vec4", value: x }))],
+    [
+      "vec4: f32, f32, f32, i32 make no vec4",
+      withBody(value({ kind: "vec4", type: "vec4", lanes: [float(0), float(0), float(0), x] })),
+    ],
+    ["lane: f32 make no f32", withBody(value({ kind: "lane", type: "f32", value: float(0), lane: 1 }))],
+    ["float: f32 make no f32", withBody(value({ kind: "float", type: "f32", value: float(0) }))],
+    ["random: i32, i32, f32, f32 make no f32", withBody(value({ ...draw, counters: [x, float(0), float(0)] }))],
+    ["random: a stride of 4 in a f32", withBody(value({ ...draw, stride: 4 }))],
+    ["random: a stride of 0 in a vec4", withBody(value({ ...draw, type: "vec4" }))],
+    ["random: the key -1 is no u32", withBody(value({ ...draw, key: -1 }))],
     ["1.5 is no i32", withBody(value({ kind: "const", type: "i32", value: 1.5 }))],
     ["the condition of an if is i32", withBody({ kind: "if", condition: int(1), then: [], otherwise: [] })],
     ["loop i steps by 0", withBody({ kind: "for", name: "i", from: int(0), to: int(4), step: 0, body: [] })],
@@ -134,4 +218,42 @@ describe("barriers", () => {
     const body = [around(compare("eq", builtin("thread"), int(0))), value(load("vec4", "x", int(2)))];
     expect(verifyKernel({ ...GOOD, body, workgroupSize: [999, 1, 1] }, WASM_DEFAULT)).toEqual([]);
   });
+});
+
+/**
+ * Sizes in x and y have no check of their own on the default record, where a workgroup that is too long has too many
+ * invocations too: here a record on which it has not.
+ */
+test.each([
+  ["workgroup size in x: 512", [512, 1, 1]],
+  ["workgroup size in y: 512", [1, 512, 1]],
+] as const)("%s", (message, workgroupSize) => {
+  const limits = { ...WEBGPU_DEFAULT.limits, maxComputeInvocationsPerWorkgroup: 1024 };
+  const found = verifyKernel({ ...GOOD, workgroupSize }, { ...WEBGPU_DEFAULT, limits });
+  expect(found.map((fault) => fault.split(", ")[0])).toEqual([message]);
+});
+
+test("every check of the verifier is among these", () => {
+  const source = readFileSync(new URL("../../compiler/kernel/verify.ts", import.meta.url), "utf8");
+  const own = readFileSync(new URL(import.meta.url), "utf8");
+  // A message is known by its words; what stands in it for names and numbers is not looked at.
+  const messages = [...source.matchAll(/(?:faults\.push\(\s*|atMost\()(["`])((?:(?!\1).)*)\1/g)].map(
+    ([, , text = ""]) => text,
+  );
+  expect(messages.length).toBeGreaterThan(25);
+  const missing = messages.filter((message) => {
+    // The limits' own words come from the calls, which are among the messages.
+    if (message.startsWith("${what}")) return false;
+    const words = message
+      .split(/\$\{[^}]*\}(?:\[[^\]]*\])?/)
+      .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    return !new RegExp(words.join("[^\n]*?")).test(own);
+  });
+  expect(missing).toEqual([]);
+  // And types: every kind of expression that has operands.
+  const typed = [...source.matchAll(/case "(\w+)":[^]*?(?=case "|default:)/g)].filter(([text]) =>
+    text.includes("want("),
+  );
+  const kinds = typed.map(([, kind = ""]) => kind);
+  expect(kinds.filter((kind) => !own.includes(`"${kind}: `))).toEqual([]);
 });

@@ -109,6 +109,14 @@ describe("a trial", () => {
     expect((await handed.trial(trial.id))?.fruitless).toBe(0);
   });
 
+  it("gives the same with plans that were tried on the device", async () => {
+    const trial = trialOf(study, STIA);
+    const [plain, tuned] = [await storeWith(trial), await storeWith(trial)];
+    await trainOne(plain);
+    await trainOne(tuned, { trainer: testTrainer({ keepSeconds: 0, saveEvery: 1, tune: 2 }) });
+    expect(timeless(await resultOf(tuned, trial))).toEqual(timeless(await resultOf(plain, trial)));
+  });
+
   it("gives the same when its process was killed", async () => {
     const trial = trialOf(study, STIA);
     const [alone, killed] = [await storeWith(trial), await storeWith(trial)];

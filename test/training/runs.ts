@@ -12,6 +12,7 @@ import { type Capability, WASM_DEFAULT } from "../../compiler/capability.ts";
 import { openExperiment } from "../../runtime/cli/experiment.ts";
 import { diskResolve } from "../../runtime/cli/sources.ts";
 import { type DataPool, openPool } from "../../runtime/data/loader/pool.ts";
+import type { OpenProgram } from "../../runtime/engine/devices.ts";
 import { initialise } from "../../runtime/engine/init.ts";
 import { openWasm } from "../../runtime/engine/wasm/runner.ts";
 import { checkpointName, listCheckpoints, loadCheckpoint } from "../../runtime/train/checkpoint.ts";
@@ -21,7 +22,7 @@ import type { MetricLine } from "../../runtime/train/records.ts";
 import { createRun, openRun, readMetrics } from "../../runtime/train/run-folder.ts";
 import { openEventFile } from "../../runtime/train/tensorboard.ts";
 import { type TrainingJob, type TrainingResult, train } from "../../runtime/train/train.ts";
-import type { OpenProgram, Values } from "../../runtime/train/trainer.ts";
+import type { Values } from "../../runtime/train/trainer.ts";
 import { makeSet } from "../data/set.ts";
 
 /** Everything at once: two streams with STIA, frozen groups, two optimizers, what is drawn and what is remembered. */

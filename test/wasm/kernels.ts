@@ -11,7 +11,7 @@ import { elementCount } from "../../compiler/loop/layout.ts";
 import type { Affine, Buffer, Guard, Kernel, Layout, Load, ReducerName, Store } from "../../compiler/loop/loops.ts";
 import type { Scalar } from "../../compiler/scalar.ts";
 import { binary, num } from "../../compiler/scalar.ts";
-import { scheduleCpu } from "../../compiler/schedule/cpu.ts";
+import { scheduleCpu, type TilePlan } from "../../compiler/schedule/cpu.ts";
 import { fromHalves } from "../../runtime/engine/half.ts";
 import { type Errors, errorsOf } from "../tools/compare.ts";
 import { toHalves } from "../tools/half.ts";
@@ -213,15 +213,19 @@ const bufferOf = (c: Case, id: number): Buffer => {
   return found;
 };
 
-/** Runs a case on one thread after another, `threads` in all, in memory from `start` on; outputs by buffer. */
+/**
+ * Runs a case on one thread after another, `threads` in all, in memory from `start` on, with a plan of the caller's or the
+ * compiler's own; outputs by buffer.
+ */
 export function runWasm(
   c: Case,
   values: ReadonlyMap<number, Float32Array>,
   threads: number,
   start = 64,
+  plan?: TilePlan,
 ): Map<number, Float32Array> {
   const capability = { ...WASM_DEFAULT, threads };
-  const { program, buffers } = scheduleCpu(c.kernel, c.buffers, capability);
+  const { program, buffers } = scheduleCpu(c.kernel, c.buffers, capability, plan);
   const faults = verifyKernel(program, capability);
   if (faults.length > 0) throw new Error(`${c.name}: ${faults.join("; ")}`);
   const scratch = wasmScratchBytes(program);
@@ -285,7 +289,15 @@ export function runOracle(c: Case, values: ReadonlyMap<number, Float32Array>): M
 export function check(c: Case, threads: number): Errors {
   const values = inputsOf(c);
   const want = runOracle(c, values);
-  const got = runWasm(c, values, threads);
+  return against(c, runWasm(c, values, threads), want);
+}
+
+/** Greatest error of a case's outputs. */
+export function against(
+  c: Case,
+  got: ReadonlyMap<number, Float32Array>,
+  want: ReadonlyMap<number, Float64Array>,
+): Errors {
   const all = c.outs.map((id) => {
     // What the oracle has not written (tails of panels) is nobody's business.
     const [y, r] = [got.get(id) ?? new Float32Array(), want.get(id) ?? new Float64Array()];

@@ -145,6 +145,25 @@ it("opens a program again, alone and beside itself", async () => {
   }
 });
 
+it("compiles equal code once in a process, whatever program it is in", async () => {
+  const program = programOf(lenet(3), 2);
+  const made: Uint8Array[] = [];
+  const moduleOf = (code: Uint8Array): Promise<WebAssembly.Module> => {
+    made.push(code);
+    return WebAssembly.compile(code);
+  };
+  (await openWasm(program, { moduleOf })).dispose();
+  const first = made.length;
+  expect(first).toBeGreaterThan(0);
+  // The same bytes in other arrays, as another compilation gives them.
+  const kernels = program.kernels.map((kernel) => ({
+    ...kernel,
+    code: typeof kernel.code === "string" ? kernel.code : kernel.code.slice(),
+  }));
+  (await openWasm({ ...program, kernels }, { moduleOf })).dispose();
+  expect(made.length).toBe(first);
+});
+
 describe("errors", () => {
   const graph = lenet(1);
 

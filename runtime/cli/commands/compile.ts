@@ -1,17 +1,18 @@
 /**
  * `netc compile`: from a source to a folder with a program (specs/program.md).
  */
-import { bindModel, compile } from "../../../compiler/compile.ts";
+import { bindModel, compile, type Staged } from "../../../compiler/compile.ts";
 import type { Model } from "../../../compiler/model.ts";
 import type { Program, Upload } from "../../../compiler/program.ts";
-import { targetRecord } from "../devices.ts";
-import { EXIT, type ExitCode } from "../exit.ts";
+import { chooseTarget, targetRecord } from "../devices.ts";
+import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
 import { elaborateEntry, report, sizesOf, stage } from "../model.ts";
 import { checkDestination } from "../own-folder.ts";
 import { type ExtraFile, PROGRAM_FOLDER, writeProgramFolder } from "../program-folder.ts";
 import { openEntry } from "../sources.ts";
 import { bytes, grouped, paint, print } from "../terminal.ts";
+import { compilerFor } from "../tune.ts";
 import { openWeights, type Weights, writeWeights } from "../weights.ts";
 
 export interface CompileCommandOptions {
@@ -20,6 +21,7 @@ export interface CompileCommandOptions {
   readonly batch: number;
   readonly bind: readonly (readonly [string, number])[];
   readonly seed: number;
+  readonly tune?: number;
   readonly weights: readonly string[];
   readonly skip: readonly string[];
   readonly model?: string;
@@ -67,6 +69,26 @@ async function extraFiles(
   return extras;
 }
 
+/** Compiles, with plans tried on this device if it is asked for. */
+async function compiled(
+  model: Model,
+  sizes: ReadonlyMap<string, number>,
+  options: CompileCommandOptions,
+): Promise<Staged<Program>> {
+  const { seed, tune } = options;
+  if (tune === undefined) return compile(model, { target: await targetRecord(options.target), sizes, seed });
+  if (options.target !== "this-device")
+    throw new CommandError(EXIT.usage, "`--tune` tries plans on this device, and the program is for another", [
+      "`--target this-device`",
+    ]);
+  const target = await chooseTarget("auto");
+  const say = (text: string): void => {
+    if (options.json !== true) print(text);
+  };
+  const tuning = compilerFor(target, { tune }, { exact: false, say });
+  return tuning.compile(model, { target: target.capability, sizes, seed });
+}
+
 export async function compileCommand(file: string, options: CompileCommandOptions): Promise<ExitCode> {
   const reporting = { json: options.json === true };
   checkDestination(options.output, PROGRAM_FOLDER);
@@ -78,10 +100,7 @@ export async function compileCommand(file: string, options: CompileCommandOption
   if (bound === undefined) return EXIT.wrong;
   const weights = await openWeights(bound, options.weights, options.skip, options.seed);
   if (report(weights.diagnostics, reporting)) return EXIT.wrong;
-  const program = stage(
-    compile(model, { target: await targetRecord(options.target), sizes, seed: options.seed }),
-    reporting,
-  );
+  const program = stage(await compiled(model, sizes, options), reporting);
   if (program === undefined) return EXIT.wrong;
   const files = await writeProgramFolder(
     program,

@@ -3,7 +3,7 @@
  */
 import { join } from "node:path";
 import { Listr, ListrLogger, ListrLogLevels, type LoggerFieldOptions } from "listr2";
-import { bindModel, compile, lowerModel } from "../../../compiler/compile.ts";
+import { bindModel, lowerModel } from "../../../compiler/compile.ts";
 import type { Program } from "../../../compiler/program.ts";
 import { type Clip, type ClipReport, loadClip } from "../../data/clip.ts";
 import { EngineError, type Runner } from "../../engine/runner.ts";
@@ -17,6 +17,7 @@ import { programFolderOf, readProgramFolder } from "../program-folder.ts";
 import { openEntry } from "../sources.ts";
 import { grouped, paint, print, table } from "../terminal.ts";
 import { isRunFolder, openTrained } from "../trained.ts";
+import { compilerFor } from "../tune.ts";
 import { openWeights, programWeights, type Weights } from "../weights.ts";
 
 export interface PredictOptions {
@@ -26,6 +27,7 @@ export interface PredictOptions {
   readonly seed: number;
   readonly bind: readonly (readonly [string, number])[];
   readonly top: number;
+  readonly tune?: number;
   readonly model?: string;
   readonly json?: boolean;
 }
@@ -63,7 +65,11 @@ async function jobFromSource(file: string, options: PredictOptions): Promise<Job
   if (bound === undefined) return undefined;
   const weights = await openWeights(bound, options.weights, options.skip, options.seed);
   if (report(weights.diagnostics, reporting)) return undefined;
-  const program = stage(compile(model, { target: target.capability, sizes, seed: options.seed }), reporting);
+  const say = (text: string): void => {
+    if (!reporting.json) print(text);
+  };
+  const { compile } = compilerFor(target, options, { exact: false, say });
+  const program = stage(await compile(model, { target: target.capability, sizes, seed: options.seed }), reporting);
   if (program === undefined) return undefined;
   const open = async (): Promise<Runner> => {
     if (target.device !== "interp") return openRunner(program, target);
@@ -76,6 +82,11 @@ async function jobFromSource(file: string, options: PredictOptions): Promise<Job
 
 /** Reads a compiled program and finds a device of its kind. */
 async function jobFromFolder(folder: string, options: PredictOptions): Promise<Job> {
+  if (options.tune !== undefined) {
+    throw new CommandError(EXIT.usage, "a compiled program has its plans already", [
+      "give `--tune` to `netc compile --target this-device`, or predict from the .net file",
+    ]);
+  }
   if (options.weights.length > 0) {
     throw new CommandError(EXIT.usage, "a compiled program brings its own weights", [
       "give `--weights` to `netc compile`, or predict from the .net file",

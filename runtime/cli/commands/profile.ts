@@ -5,14 +5,13 @@
  * Kernels are timed one after the other, each repeated on the same data: a sum of such times leaves out what a pass loses
  * or gains between kernels (caches, waiting), so the pass as a whole is timed too. Parameters are fresh and inputs noise.
  */
-import { compile, compileStep } from "../../../compiler/compile.ts";
 import { memoryUse } from "../../../compiler/memory.ts";
 import type { Model } from "../../../compiler/model.ts";
 import type { Program } from "../../../compiler/program.ts";
 import { plainStage } from "../../../compiler/recipe/plain.ts";
 import { initialise } from "../../engine/init.ts";
 import { EngineError, type Runner } from "../../engine/runner.ts";
-import { chooseTarget, type DeviceName } from "../devices.ts";
+import { chooseTarget, type DeviceName, type Target } from "../devices.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
 import { elaborateEntry, sizesOf, stage } from "../model.ts";
@@ -20,6 +19,7 @@ import { engineFailure, openRunner } from "../open.ts";
 import { measureRoofline, type Roofline, roofOf, timeSteps, type Work } from "../roofline.ts";
 import { openEntry } from "../sources.ts";
 import { bytes, count, grouped, print, table } from "../terminal.ts";
+import { compilerFor } from "../tune.ts";
 
 export interface ProfileOptions {
   readonly device: DeviceName;
@@ -27,6 +27,7 @@ export interface ProfileOptions {
   readonly bind: readonly (readonly [string, number])[];
   readonly rounds: number;
   readonly train?: boolean;
+  readonly tune?: number;
   readonly model?: string;
   readonly json?: boolean;
 }
@@ -64,11 +65,15 @@ function noise(name: string, shape: readonly number[]): Float32Array {
   return Float32Array.from({ length }, (_, i) => value(i));
 }
 
-function programOf(model: Model, options: ProfileOptions, target: Program["target"]): Program | undefined {
+async function programOf(model: Model, options: ProfileOptions, target: Target): Promise<Program | undefined> {
   const reporting = { json: options.json === true };
-  const compiling = { target, sizes: sizesOf(model, options), seed: 0 };
-  if (options.train !== true) return stage(compile(model, compiling), reporting);
-  return stage(compileStep(model, plainStage(model), compiling), reporting)?.program;
+  const compiling = { target: target.capability, sizes: sizesOf(model, options), seed: 0 };
+  const say = (text: string): void => {
+    if (!reporting.json) print(text);
+  };
+  const { compile, compileStep } = compilerFor(target, options, { exact: options.train === true, say });
+  if (options.train !== true) return stage(await compile(model, compiling), reporting);
+  return stage(await compileStep(model, plainStage(model), compiling), reporting)?.program;
 }
 
 async function timePasses(runner: Runner, rounds: number): Promise<PassTimes> {
@@ -173,7 +178,7 @@ export async function profile(file: string, options: ProfileOptions): Promise<Ex
   if (model === undefined) return EXIT.wrong;
   const target = await chooseTarget(options.device);
   if (target.device === "interp") throw new Error("internal: no interpreter was asked for");
-  const program = programOf(model, options, target.capability);
+  const program = await programOf(model, options, target);
   if (program === undefined) return EXIT.wrong;
   const open = (opened: Program): Promise<Runner> => openRunner(opened, target);
   let runner: Runner | undefined;

@@ -30,6 +30,7 @@ import { report } from "../model.ts";
 import { engineFailure, openRunner } from "../open.ts";
 import { openEntry } from "../sources.ts";
 import { count, grouped, print } from "../terminal.ts";
+import { compilerFor } from "../tune.ts";
 import { openWeights } from "../weights.ts";
 import { writeReport } from "./report.ts";
 
@@ -50,6 +51,7 @@ export interface TrainOptions {
   readonly maxTime?: string;
   readonly saveEvery?: number;
   readonly workers?: number;
+  readonly tune?: number;
   readonly test: boolean;
   readonly json?: boolean;
   readonly version: string;
@@ -343,6 +345,8 @@ async function follow(all: Following): Promise<ExitCode> {
     recipe,
     target: target.capability,
     open: (program) => openRunner(program, target),
+    // The same numbers bit for bit: a run is repeated and resumed with other plans or none.
+    compiler: compilerFor(target, options, { exact: true, say: (text) => progress.note(text) }),
     seed,
     start,
     sides,

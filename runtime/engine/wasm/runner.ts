@@ -11,13 +11,14 @@ import { EngineError, type Look, type Runner, type WeightSource } from "../runne
 import { readState, scratchOf, toMemory, uploadLength } from "../state.ts";
 import { hasRelaxedSimd } from "./capability.ts";
 import { type MemoryPlan, PAGE, planAddresses } from "./memory.ts";
+import { moduleOf } from "./modules.ts";
 import { hostThreads, type Thread, withKernelFlags } from "./threads.ts";
 import type { FromThread, ThreadStep } from "./worker.ts";
 
 const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
 export interface WasmOptions {
-  /** Gives the module of a kernel's code: for whoever keeps modules. By default every one is compiled. */
+  /** Makes the module of a kernel's code that this process has not met: for whoever keeps modules. By default it is compiled. */
   readonly moduleOf?: (code: Uint8Array) => Promise<WebAssembly.Module>;
 }
 
@@ -62,24 +63,16 @@ function allocate({ pages }: MemoryPlan): WebAssembly.Memory {
   }
 }
 
-/**
- * Modules by the bytes that they were compiled from, while somebody has those: a program that is opened again, as for
- * every evaluation of a training, compiles nothing.
- */
-const compiledModules = new WeakMap<Uint8Array, Promise<WebAssembly.Module>>();
-
 function compileKernels(
   program: Program,
-  { moduleOf = (code) => WebAssembly.compile(code) }: WasmOptions,
+  { moduleOf: make = (code) => WebAssembly.compile(code) }: WasmOptions,
 ): Promise<readonly WebAssembly.Module[]> {
   return withKernelFlags(() =>
     Promise.all(
       program.kernels.map(async ({ name, code }) => {
         if (typeof code === "string") throw new EngineError({ kind: "usage", what: `kernel ${name} holds no WASM` });
-        const compiled = compiledModules.get(code) ?? moduleOf(code);
-        compiledModules.set(code, compiled);
         try {
-          return await compiled;
+          return await moduleOf(code, make);
         } catch (error) {
           const why = error instanceof Error ? error.message : String(error);
           throw new EngineError({ kind: "no-device", what: `kernel ${name} does not compile on this machine: ${why}` });

@@ -8,19 +8,8 @@
  * its bound by removing what was used the longest ago.
  */
 import { createHash } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { KernelReuse } from "../../../compiler/assemble.ts";
 import type { Capability } from "../../../compiler/capability.ts";
@@ -37,6 +26,8 @@ import type { Program } from "../../../compiler/program.ts";
 import type { Stage } from "../../../compiler/recipe/recipe.ts";
 import { defaultCache } from "../../data/loader/cache.ts";
 import type { Compiler } from "../../train/trainer.ts";
+import { TuningCompiler, type TuningOptions } from "../../tune/compiler.ts";
+import { compilerMark } from "../../tune/mark.ts";
 
 /** Bytes of all programs that are kept. */
 const BOUND = 512 * 2 ** 20;
@@ -53,25 +44,6 @@ const sha256 = (data: string | Uint8Array): string => createHash("sha256").updat
 /** Where programs are kept when nobody says: below the cache of decoded clips. */
 function kernelFolder(): string {
   return join(defaultCache().folder, "programs");
-}
-
-/** Differs wherever another compiler would make other programs; cheaper than a hash over its files. */
-function compilerMark(): string {
-  // The compiler lies in a folder of its own, or, as it is shipped, in bundles: those beside it and this very file.
-  const own = fileURLToPath(import.meta.url);
-  const base = join(own, "../../../..");
-  const files = ["compiler", "chunks"]
-    .map((name) => join(base, name))
-    .filter((folder) => existsSync(folder))
-    .flatMap((folder) => readdirSync(folder, { withFileTypes: true, recursive: true }))
-    .filter((entry) => entry.isFile() && /\.(js|ts)$/.test(entry.name))
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
-  const facts = [...files, own].map((file) => {
-    const { size, mtimeMs } = statSync(file);
-    return `${relative(base, file)} ${size} ${mtimeMs}`;
-  });
-  return sha256([process.versions.v8, ...facts].join("\n"));
 }
 
 /** What of a stage its step depends on; the rest (rates, their schedule, the stage's end) comes in from outside. */
@@ -93,6 +65,7 @@ export class KernelCache implements Compiler {
   readonly #modules = new Map<string, Promise<WebAssembly.Module>>();
   /** Programs that came from the folder. */
   readonly #kept = new WeakSet<Program>();
+  #tuning: TuningCompiler | undefined;
   #hits = 0;
   #misses = 0;
   #written = 0;
@@ -110,19 +83,33 @@ export class KernelCache implements Compiler {
     return counts;
   }
 
-  readonly compile = (model: Model, options: CompileOptions): Staged<Program> => {
+  /** From now on plans are tried, and all programs have the fastest that are known. Trials are to be repeatable: exactly. */
+  tune(options: Omit<TuningOptions, "exact">): void {
+    this.#tuning ??= new TuningCompiler({ ...options, exact: true });
+  }
+
+  readonly compile = async (model: Model, options: CompileOptions): Promise<Staged<Program>> => {
     const { seed } = options;
-    const made = this.#keep(["inference", namesOf(model), factsOf(options)], () =>
-      compile(model, this.#reusing(options)),
+    const tuning = this.#tuning;
+    const made = await this.#keep(["inference", tuning !== undefined, namesOf(model), factsOf(options)], () =>
+      tuning === undefined ? compile(model, this.#reusing(options)) : tuning.compile(model, options),
     );
     if ("diagnostics" in made) return made;
     return { ok: this.#seeded(made.ok, seed) };
   };
 
-  readonly compileStep = (model: Model, stage: Stage, options: StepCompileOptions): ReturnType<typeof compileStep> => {
+  readonly compileStep = async (
+    model: Model,
+    stage: Stage,
+    options: StepCompileOptions,
+  ): Promise<ReturnType<typeof compileStep>> => {
     const { seed, precision } = options;
-    const made = this.#keep(["step", namesOf(model), stepOf(stage), factsOf(options), precision], () =>
-      compileStep(model, stage, this.#reusing(options)),
+    const tuning = this.#tuning;
+    const facts = ["step", tuning !== undefined, namesOf(model), stepOf(stage), factsOf(options), precision];
+    const made = await this.#keep(facts, () =>
+      tuning === undefined
+        ? compileStep(model, stage, this.#reusing(options))
+        : tuning.compileStep(model, stage, options),
     );
     if ("diagnostics" in made) return made;
     return { ok: { ...made.ok, program: this.#seeded(made.ok.program, seed) } };
@@ -166,7 +153,10 @@ export class KernelCache implements Compiler {
     return own;
   }
 
-  #keep<T extends Program | { readonly program: Program }>(facts: unknown, make: () => Staged<T>): Staged<T> {
+  async #keep<T extends Program | { readonly program: Program }>(
+    facts: unknown,
+    make: () => Staged<T> | Promise<Staged<T>>,
+  ): Promise<Staged<T>> {
     this.#mark ??= compilerMark();
     const key = sha256(JSON.stringify([this.#mark, facts]));
     const file = join(this.#folder, key.slice(0, 2), `${key}.program`);
@@ -175,7 +165,7 @@ export class KernelCache implements Compiler {
       this.#kept.add("program" in kept ? kept.program : kept);
       return { ok: kept };
     }
-    const made = make();
+    const made = await make();
     if ("ok" in made) this.#write(file, made.ok);
     return made;
   }

@@ -31,6 +31,8 @@ export interface TrialOrder {
   readonly device: "auto" | "webgpu" | "wasm";
   /** Threads of the WASM engine, and of what reads clips; undefined: as many as there are processors. */
   readonly threads: number | undefined;
+  /** Seconds that this process may try plans of kernels in all; undefined: it takes the cost model's. */
+  readonly tune: number | undefined;
   /** Updates between two checkpoints within an epoch; undefined: by time alone. */
   readonly saveEvery: number | undefined;
 }

@@ -41,6 +41,16 @@ export class TrialHouse {
   #pool: Promise<DataPool> | undefined;
   #device: Promise<Device> | undefined;
 
+  /** From the first order on that asks for it, the fastest plans are found and shared. */
+  tune(device: Device, seconds: number | undefined): void {
+    if (seconds !== undefined)
+      this.kernels.tune({
+        target: device.capability,
+        open: (program) => openOn(program, device, { moduleOf: this.kernels.moduleOf }),
+        seconds,
+      });
+  }
+
   pool(threads: number | undefined): Promise<DataPool> {
     this.#pool ??= openPool(threads === undefined ? {} : { threads });
     return this.#pool;
@@ -131,6 +141,7 @@ class Trial {
     const { model, recipe } = this.#candidate();
     const experiment = this.#experiment(model, recipe);
     const device = await this.#house.device(order);
+    this.#house.tune(device, order.tune);
     const pool = await this.#house.pool(order.threads);
     mkdirSync(this.#run, { recursive: true });
     const checkpoint = existsSync(join(this.#run, "checkpoints")) ? await loadCheckpoint(this.#run) : undefined;

@@ -23,6 +23,8 @@ export interface TrainerOptions {
   readonly device?: TrialOrder["device"];
   /** Threads of each trial; by default as many as there are processors. */
   readonly threads?: number | undefined;
+  /** Seconds that each process may try plans of kernels in all; undefined: none are tried. */
+  readonly tune?: number | undefined;
   /** Seconds at least between two checkpoints that are kept in the store. */
   readonly keepSeconds?: number;
   /** Updates between two checkpoints within an epoch. */
@@ -213,7 +215,7 @@ class Minding {
     const { trial } = claim;
     const candidate = search.space.candidates.find(({ hash }) => hash === trial.candidate);
     if (candidate === undefined) throw new RunError("wrong", "the study has no such candidate");
-    const { device = "auto", threads, saveEvery, data } = this.#options;
+    const { device = "auto", threads, tune, saveEvery, data } = this.#options;
     const costs = search.objectives.some((each) => each.kind === "cost" && each.cost === "latency");
     const measure = costs || search.latencyLimit !== undefined || trial.phase === "final";
     return {
@@ -233,6 +235,7 @@ class Minding {
       folder,
       device,
       threads,
+      tune,
       saveEvery,
     };
   }

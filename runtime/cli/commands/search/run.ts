@@ -26,6 +26,7 @@ export interface RunOptions extends SearchOptions, StoreOption {
   readonly queue?: string;
   readonly workers?: number;
   readonly threads?: number;
+  readonly tune?: number;
   readonly device: "auto" | "webgpu" | "wasm";
   readonly fork?: boolean;
   readonly emit?: string;
@@ -131,6 +132,7 @@ async function follow(
   const trainer = openTrainer({
     device: options.device,
     threads,
+    tune: options.tune,
     ...(options.data === undefined ? {} : { data: options.data }),
     onNote: (trial, text) => display.note(`#${trial}: ${text}`),
   });

@@ -18,6 +18,7 @@ export interface WorkerOptions extends StoreOption {
   readonly study?: string;
   readonly device: "auto" | "webgpu" | "wasm";
   readonly threads?: number;
+  readonly tune?: number;
   readonly concurrency?: number;
   readonly data?: string;
   readonly drain?: true | number;
@@ -44,6 +45,7 @@ export async function searchWorker(options: WorkerOptions): Promise<ExitCode> {
       const trainer = openTrainer({
         device: options.device,
         threads: options.threads,
+        tune: options.tune,
         data: options.data,
         onNote: (trial, text) => say(`#${trial}: ${text}`),
       });
