@@ -205,6 +205,11 @@ export function lane(value: Expr, index: Lane): Expr {
   return { kind: "lane", type: "f32", value, lane: index };
 }
 
+/** What invocation `from` of the subgroup has. */
+export function broadcast(value: Expr, from: number): Expr {
+  return { kind: "broadcast", type: "f32", value, from };
+}
+
 export function toFloat(value: Expr): Expr {
   const n = constantOf(value);
   return n === undefined ? { kind: "float", type: "f32", value } : float(n);
@@ -260,6 +265,7 @@ export function childrenOf(e: Expr): readonly Expr[] {
     case "splat":
     case "lane":
     case "float":
+    case "broadcast":
       return [e.value];
     case "fma":
       return [e.left, e.right, e.add];

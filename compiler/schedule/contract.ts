@@ -3,7 +3,8 @@
  *
  * A workgroup computes a tile of BM×BN outputs, an invocation TM×TN of them in registers, and K passes in steps of BK.
  * Staged through workgroup memory, all invocations together load each step's tiles of both factors through their maps
- * and guards, wait, and multiply; without stage (few rows, or a CPU behind WebGPU) each invocation loads for itself.
+ * and guards, wait, and multiply; without stage (few rows, or a CPU behind WebGPU) each invocation loads for itself. A
+ * subgroup shares rows by broadcasts, for on a CPU behind WebGPU a load is a load for every lane, and those are cheap.
  * Sizes need not divide: positions beyond M or N repeat the last one and are not stored, beyond K the factors are zero.
  *
  * Steps follow the K axes (kh, kw, ci) with the innermost in parts of BK, so that (kh, kw) is the same for a whole step and
@@ -12,6 +13,7 @@
  */
 import {
   add,
+  broadcast,
   builtin,
   compare,
   div,
@@ -140,8 +142,8 @@ export function contractProgram(
     m: sideOf(flat, c, "m"),
     n: sideOf(flat, c, "n"),
     base: { coords, valid: TRUE },
-    tx: bind(w, "tx", builtin("local.x"), out),
-    ty: bind(w, "ty", builtin("local.y"), out),
+    tx: bind(w, "tx", builtin(plan.stage === "subgroup" ? "subgroup" : "local.x"), out),
+    ty: plan.stage === "subgroup" ? int(0) : bind(w, "ty", builtin("local.y"), out),
     invocation: bind(w, "invocation", builtin("local"), out),
   };
 
@@ -152,7 +154,7 @@ export function contractProgram(
   const outer = nested ? c.k.slice(0, -1) : [];
   const perRun = Math.ceil(extent / bk);
   const steps = perRun * product(extentsOf(kernel, outer));
-  const multiply = plan.stage === "workgroup" ? staged : direct;
+  const multiply = MULTIPLY[plan.stage];
   const depthAt = (at: readonly (Expr | undefined)[]): Depth => ({
     axes: c.k,
     extent,
@@ -191,13 +193,14 @@ export function contractProgram(
     out.push({ kind: "for", name, from, to: minimum(add(from, int(share)), int(steps)), step: 1, body });
   }
 
-  if (target.kind === "stores") storeResults(tile, out);
-  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), out);
+  const own = plan.stage === "subgroup" ? [keepResults(tile, out)] : [];
+  if (target.kind === "stores") storeResults(tile, own[0], out);
+  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), own[0], out);
   const exact = workgroups[0] * workgroups[1] === groups;
   return dispatchOf(w, {
     plan: describePlan(plan),
     body: [...head, ...when(exact ? TRUE : compare("lt", group, int(groups)), out)],
-    locals,
+    locals: [...locals, ...own],
     workgroupSize: [bn / tn, bm / tm, 1],
     workgroups,
   });
@@ -377,17 +380,8 @@ export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: S
 
   // What the fixed K axes decide (for a convolution: whether the window's point is inside the image) is known now.
   const fixed = [...depth.fixed.keys()];
-  const withFixed = (p: Point): Point => {
-    const coords = [...p.coords];
-    for (const [axis, e] of depth.fixed) coords[axis] = e;
-    return { ...p, coords };
-  };
-  const rows = rowsAtHead.map((p) => hoist(w, m.loads, [...ownM, ...fixed], withFixed(p), body));
-  const quads = quadsAtHead.map((q) => {
-    const ready: Quad =
-      q.kind === "vector" ? { ...q, point: withFixed(q.point) } : { ...q, points: q.points.map(withFixed) };
-    return hoistQuad(w, n, [...ownN, ...fixed], ready, body);
-  });
+  const rows = rowsAtHead.map((p) => hoist(w, m.loads, [...ownM, ...fixed], withFixed(p, depth), body));
+  const quads = quadsAtHead.map((q) => hoistQuad(w, n, [...ownN, ...fixed], quadWithFixed(q, depth), body));
 
   const inner = depth.axes.at(-1);
   const innerSize = inner === undefined ? 1 : (w.flat.kernel.axes[inner]?.size ?? 1);
@@ -426,16 +420,116 @@ export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: S
   return [];
 }
 
+/** A point with the coordinates of the K axes that are fixed for a step. */
+function withFixed(p: Point, depth: Depth): Point {
+  const coords = [...p.coords];
+  for (const [axis, e] of depth.fixed) coords[axis] = e;
+  return { ...p, coords };
+}
+
+function quadWithFixed(q: Quad, depth: Depth): Quad {
+  return q.kind === "vector"
+    ? { ...q, point: withFixed(q.point, depth) }
+    : { ...q, points: q.points.map((p) => withFixed(p, depth)) };
+}
+
+// ------------------------------------------------------------------------------------------------- within one subgroup
+
+/**
+ * The left factor's rows are spread over the subgroup, four numbers a load whichever way they lie, and broadcast one by
+ * one; each invocation reads columns of its own.
+ */
+function shared(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
+  const { w, plan, c, m, n } = t;
+  const [bm, bn, bk] = plan.tile;
+  const [tm, tn] = plan.thread;
+  const size = bn / tn;
+  const fixed = [...depth.fixed.keys()];
+  const pointsAt = (side: Side, exact: boolean, at: Expr): Quad => ({
+    kind: "four",
+    points: range(4).map((l) => sidePoint(w, side, t.base, add(at, int(l)), exact, head)),
+  });
+  const ready = (side: Side, quad: Quad): Quad => {
+    const known = [...c.batch, ...side.axes];
+    const early = hoistQuad(w, side, known, quad, head);
+    return hoistQuad(w, side, [...known, ...fixed], quadWithFixed(early, depth), body);
+  };
+  const byRow = m.total % bm === 0;
+  const byColumn = n.total % bn === 0;
+  // A load of the left factor is of row tx and its likes, or of quads of rows at one of the four positions along K.
+  const shares = range(tm / size).map((j) => {
+    const unit = add(t.tx, int(j * size));
+    if (m.along === "k") {
+      const point = sidePoint(w, m, t.base, add(t.row, unit), byRow, head);
+      return { quad: ready(m, { kind: "vector", point }), k: int(0) };
+    }
+    const at = bind(w, "quad", add(t.row, mul(rem(unit, tm / 4), int(4))), head);
+    return { quad: ready(m, sideQuad(w, m, t.base, at, byRow, head)), k: bind(w, "k", div(unit, tm / 4), head) };
+  });
+  const quads = range(tn / 4).map((j) => {
+    const at = columnOf(t, j);
+    return ready(n, n.along === "side" ? sideQuad(w, n, t.base, at, byColumn, head) : pointsAt(n, byColumn, at));
+  });
+
+  for (let u = 0; u < bk; u += 4) {
+    const position = add(first, int(u));
+    const four = m.along === "k" || n.along === "k" ? depthQuad(w, depth, position, body) : [];
+    const a = shares.map(({ quad, k }) => {
+      const value =
+        m.along === "k" && quad.kind === "vector"
+          ? quadAlongK(w, m, quad.point, four, body)
+          : quadAlongSide(w, m, quad, depthPoint(w, depth, add(position, k), body), body);
+      return bind(w, "a", value, body);
+    });
+    const b =
+      n.along === "k"
+        ? quads.flatMap((q) =>
+            q.kind === "four" ? q.points.map((p) => bind(w, "b", quadAlongK(w, n, p, four, body), body)) : [],
+          )
+        : [];
+    for (const l of LANES) {
+      const k = depthPoint(w, depth, add(position, int(l)), body);
+      const columns = quads.map((q, j) =>
+        bind(
+          w,
+          "b",
+          n.along === "k" ? lanes((column) => lane(part(b, 4 * j + column), l)) : quadAlongSide(w, n, q, k, body),
+          body,
+        ),
+      );
+      for (const i of range(tm)) {
+        const [unit, place] =
+          m.along === "k" ? ([i, l] as const) : ([l * (tm / 4) + (i >> 2), LANES[i & 3] ?? 0] as const);
+        const value = broadcast(lane(part(a, Math.floor(unit / size)), place), unit % size);
+        const row = columns.length === 1 ? value : bind(w, "row", value, body);
+        for (const [j, column] of columns.entries()) body.push(accumulate(part(part(t.acc, i), j), row, column));
+      }
+    }
+  }
+  return [];
+}
+
+/** Puts the accumulators where a loop can count them: the stores' text, and what it becomes, would be long otherwise. */
+function keepResults({ w, plan, acc }: Tile, out: Stmt[]): LocalArray {
+  const [tm, tn] = plan.thread;
+  const name = fresh(w, "results");
+  for (const [i, row] of acc.entries())
+    for (const [j, quad] of row.entries()) out.push(store(name, int(i * tn + 4 * j), quad));
+  return { name, size: tm * tn, vec4: true, private: true };
+}
+
+const MULTIPLY = { workgroup: staged, registers: direct, subgroup: shared } as const;
+
 // ------------------------------------------------------------------------------------------------------------- results
 
 /** Writes one result, or a quad of them (`l` undefined), at a position along N. */
 type Result = (column: Expr, acc: Expr, l: Lane | undefined, out: Stmt[]) => void;
 
 /** The kernel's epilogue and stores for this invocation's outputs. */
-function storeResults(t: Tile, out: Stmt[]): void {
+function storeResults(t: Tile, kept: LocalArray | undefined, out: Stmt[]): void {
   const { w, m, n } = t;
   const last = n.axes.at(-1);
-  forEachResult(t, storesVectors(w.flat, last), out, (row, inRow) => {
+  forEachResult(t, kept, storesVectors(w.flat, last), out, (row, inRow) => {
     const atRow = sidePoint(w, m, t.base, row, true, inRow);
     return (column, acc, l, inner) => {
       const single = sidePoint(w, n, atRow, column, true, inner);
@@ -446,24 +540,28 @@ function storeResults(t: Tile, out: Stmt[]): void {
 }
 
 /** This slice's sums, for the kernel that adds the slices. */
-function storePartial(t: Tile, buffer: number, plane: Expr, out: Stmt[]): void {
+function storePartial(t: Tile, buffer: number, plane: Expr, kept: LocalArray | undefined, out: Stmt[]): void {
   const { w, m, n } = t;
   const asVectors = n.total % 4 === 0;
   if (asVectors) w.wide.add(buffer);
   const name = argumentName(w, buffer);
-  forEachResult(t, asVectors, out, (row) => (column, acc, l, inner) => {
+  forEachResult(t, kept, asVectors, out, (row) => (column, acc, l, inner) => {
     const index = add(mul(add(mul(plane, int(m.total)), row), int(n.total)), column);
     inner.push(store(name, index, l === undefined ? acc : lane(acc, l)));
   });
 }
 
 /** Calls for every row of this invocation, then for every quad or lane in it, inside the tests that these are results. */
-function forEachResult(t: Tile, asVectors: boolean, out: Stmt[], atRow: (row: Expr, out: Stmt[]) => Result): void {
+function forEachResult(
+  t: Tile,
+  kept: LocalArray | undefined,
+  asVectors: boolean,
+  out: Stmt[],
+  atRow: (row: Expr, out: Stmt[]) => Result,
+): void {
   const { w, m, n, plan } = t;
   const [bm, bn] = plan.tile;
-  for (const [i, accumulators] of t.acc.entries()) {
-    const row = rowOf(t, i);
-    const inRow: Stmt[] = [];
+  const writeRow = (row: Expr, accumulators: readonly Expr[], inRow: Stmt[]): void => {
     const write = atRow(bind(w, "row", row, inRow), inRow);
     for (const [j, acc] of accumulators.entries()) {
       for (const l of asVectors ? ([undefined] as const) : LANES) {
@@ -473,6 +571,24 @@ function forEachResult(t: Tile, asVectors: boolean, out: Stmt[], atRow: (row: Ex
         inRow.push(...when(n.total % bn === 0 ? TRUE : compare("lt", column, int(n.total)), inColumn));
       }
     }
+  };
+  if (kept !== undefined) {
+    // The number of rows is written as a sum that no compiler takes for a constant: it would undo the loop.
+    const to = add(int(bm), minimum(sub(int(m.total - bm), t.row), int(0)));
+    const name = fresh(w, "r");
+    const at = local("i32", name);
+    const body: Stmt[] = [];
+    const accumulators = range(plan.thread[1] / 4).map((j) =>
+      bind(w, "acc", load("vec4", kept.name, add(mul(at, int(plan.thread[1])), int(4 * j))), body),
+    );
+    writeRow(add(t.row, at), accumulators, body);
+    out.push({ kind: "for", name, from: int(0), to, step: 1, body });
+    return;
+  }
+  for (const [i, accumulators] of t.acc.entries()) {
+    const row = rowOf(t, i);
+    const inRow: Stmt[] = [];
+    writeRow(row, accumulators, inRow);
     out.push(...when(m.total % bm === 0 ? TRUE : compare("lt", row, int(m.total)), inRow));
   }
 }

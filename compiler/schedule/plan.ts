@@ -38,8 +38,12 @@ export interface ContractPlan {
   readonly tile: readonly [number, number, number];
   /** TM, TN: what an invocation computes. They divide BM and BN; TN, BK and, with stage, TM are multiples of 4. */
   readonly thread: readonly [number, number];
-  /** Whether tiles of both factors pass through workgroup memory, or each invocation reads for itself. */
-  readonly stage: "workgroup" | "registers";
+  /**
+   * Whether tiles of both factors pass through workgroup memory, or each invocation reads for itself; or the workgroup is
+   * one subgroup (BN/TN invocations) whose invocations read columns for themselves and rows for each other (TM = BM,
+   * a multiple of the subgroup).
+   */
+  readonly stage: "workgroup" | "registers" | "subgroup";
   /** Workgroups that share one output tile, each with its part of K; a second kernel adds their results. */
   readonly splitK: number;
 }
@@ -218,18 +222,29 @@ const SOFTWARE: readonly Shape[] = ([1, 2, 4] as const).flatMap((tm) =>
   ([16, 64] as const).map((bn): Shape => ({ tile: [tm * (64 / bn), bn, 64], thread: [tm, 4], stage: "registers" })),
 );
 
+/** The same within a subgroup, where all subgroups of a device are of one size; more than 16 accumulators spill too much. */
+function withinSubgroup(subgroups: WebGPUCapability["subgroups"]): readonly Shape[] {
+  if (subgroups === undefined || subgroups.min !== subgroups.max) return [];
+  const size = subgroups.min;
+  return [8, 16]
+    .filter((tm) => tm % size === 0)
+    .map((tm): Shape => ({ tile: [tm, 4 * size, 4], thread: [tm, 4], stage: "subgroup" }));
+}
+
 const SPLITS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 
 /** Plans that `choosePlan` weighs against each other, at most forty, in a fixed order. */
 export function contractPlans(flat: Flat, c: Contraction, capability: WebGPUCapability): readonly ContractPlan[] {
   const pad = sideOf(flat, c, "n").along === "k" ? PAD : 0;
-  const { limits, software } = capability;
-  const shapes = software ? SOFTWARE : [...(c.sizes.m <= 16 ? DIRECT : []), ...STAGED];
+  const { limits, software, subgroups } = capability;
+  const shapes = software
+    ? [...withinSubgroup(subgroups), ...SOFTWARE]
+    : [...(c.sizes.m <= 16 ? DIRECT : []), ...STAGED];
   const fits = shapes.filter(({ tile: [bm, bn, bk], thread: [tm, tn], stage }) => {
     const invocations = (bm / tm) * (bn / tn);
     const bytes = stage === "workgroup" ? 4 * (bm * bk + bn * (bk + pad)) : 0;
     // A tile more than twice as long as the matrix only wastes.
-    const sensible = stage === "registers" || (bm <= Math.max(32, 2 * c.sizes.m) && bn <= Math.max(32, 2 * c.sizes.n));
+    const sensible = stage !== "workgroup" || (bm <= Math.max(32, 2 * c.sizes.m) && bn <= Math.max(32, 2 * c.sizes.n));
     const possible =
       invocations <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
     return sensible && possible;
@@ -302,8 +317,14 @@ function bestContract(flat: Flat, c: Contraction, capability: WebGPUCapability):
   return best.plan;
 }
 
-/** On a CPU only the work counts: multiply-adds with their padding, and reads. */
-function softwareCost(c: Contraction, { tile: [bm, bn], thread: [tm, tn] }: ContractPlan): number {
+/** Instructions of a CPU for each lane's part of a vec4 load, which tests bounds, and for four multiply-adds of all lanes. */
+const LANE_LOAD = 22;
+const MULTIPLY_ADD = 10;
+
+/** On a CPU only the work counts: multiply-adds with their padding, and loads, one lane after the other. */
+function softwareCost(c: Contraction, { tile: [bm, bn], thread: [tm, tn], stage }: ContractPlan): number {
   const padded = Math.ceil(c.sizes.m / bm) * bm * Math.ceil(c.sizes.n / bn) * bn;
-  return padded * (1 + 1 / tm + 1 / tn);
+  // For four positions along K of one invocation; a vector instruction serves eight.
+  const rows = stage === "subgroup" ? (LANE_LOAD * tm * tn) / bn + tm : LANE_LOAD * tm;
+  return (padded * (rows + LANE_LOAD * tn + (MULTIPLY_ADD * tm * tn) / 8)) / (tm * tn);
 }

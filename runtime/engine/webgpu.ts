@@ -26,6 +26,11 @@ interface PreparedStep {
   readonly workgroups: readonly [number, number, number];
 }
 
+/** Whether kernels pass numbers between the invocations of a subgroup. */
+function usesSubgroups(program: Program): boolean {
+  return program.kernels.some(({ code }) => typeof code === "string" && /^enable subgroups;$/m.test(code));
+}
+
 /** Limits of the target that this adapter does not reach, the first of them as a problem. */
 function checkLimits(program: Program, adapter: GPUAdapter): void {
   if (program.target.kind !== "webgpu") {
@@ -38,6 +43,15 @@ function checkLimits(program: Program, adapter: GPUAdapter): void {
     throw new EngineError({
       kind: "no-device",
       what: "this program was compiled for a device with half precision (`shader-f16`), which this adapter has not; compile it for this device, in f32",
+    });
+  }
+  const { subgroups } = program.target;
+  const { subgroupMinSize: min, subgroupMaxSize: max } = adapter.info;
+  const alike = adapter.features.has("subgroups") && min === subgroups?.min && max === subgroups?.max;
+  if (usesSubgroups(program) && !alike) {
+    throw new EngineError({
+      kind: "no-device",
+      what: `this program was compiled for a device with subgroups of ${subgroups?.max}, which this adapter has not; compile it for this device`,
     });
   }
   for (const [name, need] of Object.entries(program.target.limits)) {
@@ -65,7 +79,10 @@ export async function openWebGPU(
   if (program.target.kind !== "webgpu") throw new EngineError({ kind: "usage", what: "not a WebGPU program" });
   const device = await adapter.requestDevice({
     requiredLimits: { ...program.target.limits },
-    requiredFeatures: program.target.f16 ? ["shader-f16"] : [],
+    requiredFeatures: [
+      ...(program.target.f16 ? (["shader-f16"] as const) : []),
+      ...(usesSubgroups(program) ? (["subgroups"] as const) : []),
+    ],
   });
   instances.set(device, gpu);
   const info = adapter.info;
