@@ -242,10 +242,16 @@ export function groupNumber(grid: readonly [number, number, number]): Expr {
   return grid[1] === 1 ? x : add(mul(builtin("workgroup.y"), int(grid[0])), x);
 }
 
-/** A loop from 0 to `to`, left out where it runs once. */
-export function loop(name: string, to: number, step: number, body: (index: Expr) => readonly Stmt[]): readonly Stmt[] {
+/** A loop from 0 to `to`, left out where it runs once. `none` is zero, in words that a compiler may see through or not. */
+export function loop(
+  name: string,
+  to: number,
+  step: number,
+  body: (index: Expr) => readonly Stmt[],
+  none: Expr = int(0),
+): readonly Stmt[] {
   if (to <= step) return body(int(0));
-  return [{ kind: "for", name, from: int(0), to: int(to), step, body: body(local("i32", name)) }];
+  return [{ kind: "for", name, from: int(0), to: add(int(to), none), step, body: body(local("i32", name)) }];
 }
 
 /** The direct operands of an expression. */

@@ -13,12 +13,10 @@
  */
 import {
   add,
-  broadcast,
   builtin,
   compare,
   div,
   float,
-  fma,
   groupNumber,
   int,
   LANES,
@@ -49,10 +47,8 @@ import {
   fresh,
   gridOf,
   hoist,
-  type Point,
   part,
   storesVectors,
-  type Writer,
   writerFor,
 } from "./emit.ts";
 import { extentsOf, type Flat } from "./flat.ts";
@@ -71,30 +67,11 @@ import {
   sidePoint,
   sideQuad,
 } from "./sides.ts";
+import { shared } from "./subgroup.ts";
+import { accumulate, columnOf, quadWithFixed, range, rowOf, type Tile, withFixed } from "./tile.ts";
 
 /** Where the results go: the kernel's own stores, or sums of parts of K to a scratch buffer [splitK, batch, M, N]. */
 export type Target = { readonly kind: "stores" } | { readonly kind: "partial"; readonly buffer: number };
-
-/** Everything about one product that its parts share. */
-export interface Tile {
-  readonly w: Writer;
-  readonly c: Contraction;
-  readonly plan: ContractPlan;
-  readonly m: Side;
-  readonly n: Side;
-  /** First row and column of the tile, and the batch coordinates. */
-  readonly row: Expr;
-  readonly column: Expr;
-  readonly base: Point;
-  /** This invocation's column and row in the grid of register tiles. */
-  readonly tx: Expr;
-  readonly ty: Expr;
-  /** Its number in the workgroup. */
-  readonly invocation: Expr;
-  readonly acc: readonly (readonly Expr[])[];
-  /** Names of the arrays in workgroup memory, where several products take turns in them. */
-  readonly arrays?: { readonly m: string; readonly n: string };
-}
 
 /** Renders a flat contraction. @param maxGroups workgroups in one dimension of a grid */
 export function contractProgram(
@@ -162,21 +139,25 @@ export function contractProgram(
     masked: extent % bk !== 0,
   });
   let locals: readonly LocalArray[] = [];
+  // A driver that unrolled short loops would undo what keeps a subgroup's text short: their ends are no constants.
+  const none = plan.stage === "subgroup" ? bind(w, "none", minimum(group, int(0)), out) : int(0);
   if (plan.splitK === 1) {
     const loops = (axes: readonly number[], at: readonly (Expr | undefined)[]): readonly Stmt[] => {
       const [axis, ...rest] = axes;
       if (axis !== undefined) {
-        return loop(fresh(w, kernel.axes[axis]?.name ?? "k"), w.sizes[axis] ?? 1, 1, (index) => {
+        const inside = (index: Expr): readonly Stmt[] => {
           const next = [...at];
           next[axis] = index;
           return loops(rest, next);
-        });
+        };
+        return loop(fresh(w, kernel.axes[axis]?.name ?? "k"), w.sizes[axis] ?? 1, 1, inside, none);
       }
-      return loop(fresh(w, "k"), extent, bk, (first) => {
+      const step = (first: Expr): readonly Stmt[] => {
         const body: Stmt[] = [];
         locals = multiply(tile, depthAt(at), first, out, body);
         return body;
-      });
+      };
+      return loop(fresh(w, "k"), extent, bk, step, none);
     };
     out.push(...loops(outer, []));
   } else {
@@ -194,8 +175,9 @@ export function contractProgram(
   }
 
   const own = plan.stage === "subgroup" ? [keepResults(tile, out)] : [];
-  if (target.kind === "stores") storeResults(tile, own[0], out);
-  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), own[0], out);
+  const kept = own[0] === undefined ? undefined : { results: own[0], none };
+  if (target.kind === "stores") storeResults(tile, kept, out);
+  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), kept, out);
   const exact = workgroups[0] * workgroups[1] === groups;
   return dispatchOf(w, {
     plan: describePlan(plan),
@@ -204,26 +186,6 @@ export function contractProgram(
     workgroupSize: [bn / tn, bm / tm, 1],
     workgroups,
   });
-}
-
-export function range(n: number): readonly number[] {
-  return Array.from({ length: n }, (_, i) => i);
-}
-
-/** acc += a·b for one row and one quad of columns. */
-export function accumulate(acc: Expr, a: Expr, b: Expr): Stmt {
-  if (acc.kind !== "var") throw new Error("internal: an accumulator is no variable");
-  return { kind: "assign", name: acc.name, value: fma(widen(a), b, acc) };
-}
-
-/** Position along N of this invocation's j-th quad of columns: quads of neighbours lie side by side. */
-export function columnOf({ plan, column, tx }: Tile, j: number): Expr {
-  const across = plan.tile[1] / plan.thread[1];
-  return add(add(column, mul(tx, int(4))), int(j * across * 4));
-}
-
-export function rowOf({ plan, row, ty }: Tile, i: number): Expr {
-  return add(add(row, mul(ty, int(plan.thread[0]))), int(i));
 }
 
 // -------------------------------------------------------------------------------------------- through workgroup memory
@@ -420,95 +382,6 @@ export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: S
   return [];
 }
 
-/** A point with the coordinates of the K axes that are fixed for a step. */
-function withFixed(p: Point, depth: Depth): Point {
-  const coords = [...p.coords];
-  for (const [axis, e] of depth.fixed) coords[axis] = e;
-  return { ...p, coords };
-}
-
-function quadWithFixed(q: Quad, depth: Depth): Quad {
-  return q.kind === "vector"
-    ? { ...q, point: withFixed(q.point, depth) }
-    : { ...q, points: q.points.map((p) => withFixed(p, depth)) };
-}
-
-// ------------------------------------------------------------------------------------------------- within one subgroup
-
-/**
- * The left factor's rows are spread over the subgroup, four numbers a load whichever way they lie, and broadcast one by
- * one; each invocation reads columns of its own.
- */
-function shared(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
-  const { w, plan, c, m, n } = t;
-  const [bm, bn, bk] = plan.tile;
-  const [tm, tn] = plan.thread;
-  const size = bn / tn;
-  const fixed = [...depth.fixed.keys()];
-  const pointsAt = (side: Side, exact: boolean, at: Expr): Quad => ({
-    kind: "four",
-    points: range(4).map((l) => sidePoint(w, side, t.base, add(at, int(l)), exact, head)),
-  });
-  const ready = (side: Side, quad: Quad): Quad => {
-    const known = [...c.batch, ...side.axes];
-    const early = hoistQuad(w, side, known, quad, head);
-    return hoistQuad(w, side, [...known, ...fixed], quadWithFixed(early, depth), body);
-  };
-  const byRow = m.total % bm === 0;
-  const byColumn = n.total % bn === 0;
-  // A load of the left factor is of row tx and its likes, or of quads of rows at one of the four positions along K.
-  const shares = range(tm / size).map((j) => {
-    const unit = add(t.tx, int(j * size));
-    if (m.along === "k") {
-      const point = sidePoint(w, m, t.base, add(t.row, unit), byRow, head);
-      return { quad: ready(m, { kind: "vector", point }), k: int(0) };
-    }
-    const at = bind(w, "quad", add(t.row, mul(rem(unit, tm / 4), int(4))), head);
-    return { quad: ready(m, sideQuad(w, m, t.base, at, byRow, head)), k: bind(w, "k", div(unit, tm / 4), head) };
-  });
-  const quads = range(tn / 4).map((j) => {
-    const at = columnOf(t, j);
-    return ready(n, n.along === "side" ? sideQuad(w, n, t.base, at, byColumn, head) : pointsAt(n, byColumn, at));
-  });
-
-  for (let u = 0; u < bk; u += 4) {
-    const position = add(first, int(u));
-    const four = m.along === "k" || n.along === "k" ? depthQuad(w, depth, position, body) : [];
-    const a = shares.map(({ quad, k }) => {
-      const value =
-        m.along === "k" && quad.kind === "vector"
-          ? quadAlongK(w, m, quad.point, four, body)
-          : quadAlongSide(w, m, quad, depthPoint(w, depth, add(position, k), body), body);
-      return bind(w, "a", value, body);
-    });
-    const b =
-      n.along === "k"
-        ? quads.flatMap((q) =>
-            q.kind === "four" ? q.points.map((p) => bind(w, "b", quadAlongK(w, n, p, four, body), body)) : [],
-          )
-        : [];
-    for (const l of LANES) {
-      const k = depthPoint(w, depth, add(position, int(l)), body);
-      const columns = quads.map((q, j) =>
-        bind(
-          w,
-          "b",
-          n.along === "k" ? lanes((column) => lane(part(b, 4 * j + column), l)) : quadAlongSide(w, n, q, k, body),
-          body,
-        ),
-      );
-      for (const i of range(tm)) {
-        const [unit, place] =
-          m.along === "k" ? ([i, l] as const) : ([l * (tm / 4) + (i >> 2), LANES[i & 3] ?? 0] as const);
-        const value = broadcast(lane(part(a, Math.floor(unit / size)), place), unit % size);
-        const row = columns.length === 1 ? value : bind(w, "row", value, body);
-        for (const [j, column] of columns.entries()) body.push(accumulate(part(part(t.acc, i), j), row, column));
-      }
-    }
-  }
-  return [];
-}
-
 /** Puts the accumulators where a loop can count them: the stores' text, and what it becomes, would be long otherwise. */
 function keepResults({ w, plan, acc }: Tile, out: Stmt[]): LocalArray {
   const [tm, tn] = plan.thread;
@@ -522,11 +395,18 @@ const MULTIPLY = { workgroup: staged, registers: direct, subgroup: shared } as c
 
 // ------------------------------------------------------------------------------------------------------------- results
 
+/** Results that a loop takes out of an array. */
+interface Kept {
+  readonly results: LocalArray;
+  /** Zero, as a loop's end may be written with it. */
+  readonly none: Expr;
+}
+
 /** Writes one result, or a quad of them (`l` undefined), at a position along N. */
 type Result = (column: Expr, acc: Expr, l: Lane | undefined, out: Stmt[]) => void;
 
 /** The kernel's epilogue and stores for this invocation's outputs. */
-function storeResults(t: Tile, kept: LocalArray | undefined, out: Stmt[]): void {
+function storeResults(t: Tile, kept: Kept | undefined, out: Stmt[]): void {
   const { w, m, n } = t;
   const last = n.axes.at(-1);
   forEachResult(t, kept, storesVectors(w.flat, last), out, (row, inRow) => {
@@ -540,7 +420,7 @@ function storeResults(t: Tile, kept: LocalArray | undefined, out: Stmt[]): void 
 }
 
 /** This slice's sums, for the kernel that adds the slices. */
-function storePartial(t: Tile, buffer: number, plane: Expr, kept: LocalArray | undefined, out: Stmt[]): void {
+function storePartial(t: Tile, buffer: number, plane: Expr, kept: Kept | undefined, out: Stmt[]): void {
   const { w, m, n } = t;
   const asVectors = n.total % 4 === 0;
   if (asVectors) w.wide.add(buffer);
@@ -554,7 +434,7 @@ function storePartial(t: Tile, buffer: number, plane: Expr, kept: LocalArray | u
 /** Calls for every row of this invocation, then for every quad or lane in it, inside the tests that these are results. */
 function forEachResult(
   t: Tile,
-  kept: LocalArray | undefined,
+  kept: Kept | undefined,
   asVectors: boolean,
   out: Stmt[],
   atRow: (row: Expr, out: Stmt[]) => Result,
@@ -573,13 +453,13 @@ function forEachResult(
     }
   };
   if (kept !== undefined) {
-    // The number of rows is written as a sum that no compiler takes for a constant: it would undo the loop.
-    const to = add(int(bm), minimum(sub(int(m.total - bm), t.row), int(0)));
+    const short = minimum(sub(int(m.total - bm), t.row), int(0));
+    const to = add(int(bm), m.total % bm === 0 ? kept.none : short);
     const name = fresh(w, "r");
     const at = local("i32", name);
     const body: Stmt[] = [];
     const accumulators = range(plan.thread[1] / 4).map((j) =>
-      bind(w, "acc", load("vec4", kept.name, add(mul(at, int(plan.thread[1])), int(4 * j))), body),
+      bind(w, "acc", load("vec4", kept.results.name, add(mul(at, int(plan.thread[1])), int(4 * j))), body),
     );
     writeRow(add(t.row, at), accumulators, body);
     out.push({ kind: "for", name, from: int(0), to, step: 1, body });

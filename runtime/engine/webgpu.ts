@@ -14,6 +14,9 @@ import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
 const MAP_READ = 0x1;
 
+/** Pipelines that are made at a time: what a driver holds of a kernel while it compiles it can be megabytes. */
+const COMPILING = Number(process.env["COMPILING"] ?? 4);
+
 /** At most this many bytes are queued for upload before the device is waited for. */
 const UPLOAD_WINDOW = 256 * 1024 * 1024;
 
@@ -121,6 +124,20 @@ async function createBuffers(
   return buffers;
 }
 
+/** Results of `make` for all items, at most `most` of them under way at a time. */
+async function inTurns<T, R>(items: readonly T[], most: number, make: (item: T) => Promise<R>): Promise<readonly R[]> {
+  const results: R[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let i = next++; i < items.length; i = next++) {
+      const item = items[i];
+      if (item !== undefined) results[i] = await make(item);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(most, items.length) }, worker));
+  return results;
+}
+
 class WebGPURunner implements Runner {
   readonly program: Program;
   readonly device: string;
@@ -156,26 +173,24 @@ class WebGPURunner implements Runner {
 
   static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
     const buffers = await createBuffers(program, device, "run");
-    const pipelines = await Promise.all(
-      program.kernels.map(async (kernel) => {
-        if (typeof kernel.code !== "string")
-          throw new EngineError({ kind: "usage", what: `kernel ${kernel.name} holds no WGSL` });
-        const module = device.createShaderModule({ label: kernel.name, code: kernel.code });
-        try {
-          return await device.createComputePipelineAsync({
-            label: kernel.name,
-            layout: "auto",
-            compute: { module, entryPoint: "main" },
-          });
-        } catch (error) {
-          const message = error instanceof Error ? error.message : String(error);
-          throw new EngineError({
-            kind: "failed",
-            what: `kernel ${kernel.name} does not compile on this device: ${message}`,
-          });
-        }
-      }),
-    );
+    const pipelines = await inTurns(program.kernels, COMPILING, async (kernel) => {
+      if (typeof kernel.code !== "string")
+        throw new EngineError({ kind: "usage", what: `kernel ${kernel.name} holds no WGSL` });
+      const module = device.createShaderModule({ label: kernel.name, code: kernel.code });
+      try {
+        return await device.createComputePipelineAsync({
+          label: kernel.name,
+          layout: "auto",
+          compute: { module, entryPoint: "main" },
+        });
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        throw new EngineError({
+          kind: "failed",
+          what: `kernel ${kernel.name} does not compile on this device: ${message}`,
+        });
+      }
+    });
     return new WebGPURunner(program, device, name, buffers, pipelines);
   }
 

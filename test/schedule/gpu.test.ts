@@ -56,6 +56,7 @@ const CONTRACT_PLANS: readonly (Plan | undefined)[] = [
   // SwiftShader's subgroups are of four.
   contract([8, 16, 4], [8, 4], "subgroup"),
   contract([4, 32, 8], [4, 8], "subgroup", 2),
+  contract([8, 16, 1], [8, 4], "subgroup"),
 ];
 
 describe("contract", () => {
