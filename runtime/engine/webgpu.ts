@@ -10,12 +10,10 @@ import { fromHalves } from "./half.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
 import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 
-/** WebGPU's flag values (specification, "GPUBufferUsage" and "GPUMapMode"); Node has no such globals. */
+/** WebGPU's flag values (specification, "GPUBufferUsage", "GPUMapMode", "GPUShaderStage"); Node has no such globals. */
 const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
 const MAP_READ = 0x1;
-
-/** Pipelines that are made at a time: what a driver holds of a kernel while it compiles it can be megabytes. */
-const COMPILING = Number(process.env["COMPILING"] ?? 4);
+const COMPUTE = 0x4;
 
 /** At most this many bytes are queued for upload before the device is waited for. */
 const UPLOAD_WINDOW = 256 * 1024 * 1024;
@@ -124,18 +122,31 @@ async function createBuffers(
   return buffers;
 }
 
-/** Results of `make` for all items, at most `most` of them under way at a time. */
-async function inTurns<T, R>(items: readonly T[], most: number, make: (item: T) => Promise<R>): Promise<readonly R[]> {
-  const results: R[] = [];
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    for (let i = next++; i < items.length; i = next++) {
-      const item = items[i];
-      if (item !== undefined) results[i] = await make(item);
-    }
+/**
+ * Layouts of bind groups: one for all kernels that read and write in the same places. A driver may set memory aside for
+ * each layout (Dawn on Vulkan: for over a hundred groups), and a pipeline that makes its own shares it with nobody.
+ */
+function layoutsFor(device: GPUDevice): (code: string) => GPUPipelineLayout {
+  const known = new Map<string, GPUPipelineLayout>();
+  return (code) => {
+    const accesses = [...code.matchAll(/@binding\(\d+\) var<storage, (read|read_write)>/g)].map(([, access]) => access);
+    const key = accesses.join();
+    const layout =
+      known.get(key) ??
+      device.createPipelineLayout({
+        bindGroupLayouts: [
+          device.createBindGroupLayout({
+            entries: accesses.map((access, binding) => ({
+              binding,
+              visibility: COMPUTE,
+              buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+            })),
+          }),
+        ],
+      });
+    known.set(key, layout);
+    return layout;
   };
-  await Promise.all(Array.from({ length: Math.min(most, items.length) }, worker));
-  return results;
 }
 
 class WebGPURunner implements Runner {
@@ -173,24 +184,27 @@ class WebGPURunner implements Runner {
 
   static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
     const buffers = await createBuffers(program, device, "run");
-    const pipelines = await inTurns(program.kernels, COMPILING, async (kernel) => {
-      if (typeof kernel.code !== "string")
-        throw new EngineError({ kind: "usage", what: `kernel ${kernel.name} holds no WGSL` });
-      const module = device.createShaderModule({ label: kernel.name, code: kernel.code });
-      try {
-        return await device.createComputePipelineAsync({
-          label: kernel.name,
-          layout: "auto",
-          compute: { module, entryPoint: "main" },
-        });
-      } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
-        throw new EngineError({
-          kind: "failed",
-          what: `kernel ${kernel.name} does not compile on this device: ${message}`,
-        });
-      }
-    });
+    const layoutOf = layoutsFor(device);
+    const pipelines = await Promise.all(
+      program.kernels.map(async (kernel) => {
+        if (typeof kernel.code !== "string")
+          throw new EngineError({ kind: "usage", what: `kernel ${kernel.name} holds no WGSL` });
+        const module = device.createShaderModule({ label: kernel.name, code: kernel.code });
+        try {
+          return await device.createComputePipelineAsync({
+            label: kernel.name,
+            layout: layoutOf(kernel.code),
+            compute: { module, entryPoint: "main" },
+          });
+        } catch (error) {
+          const message = error instanceof Error ? error.message : String(error);
+          throw new EngineError({
+            kind: "failed",
+            what: `kernel ${kernel.name} does not compile on this device: ${message}`,
+          });
+        }
+      }),
+    );
     return new WebGPURunner(program, device, name, buffers, pipelines);
   }
 
