@@ -29,6 +29,8 @@ export interface ReducePlan {
   readonly vec: 1 | 4;
   readonly outputs: number;
   readonly slices: number;
+  /** Whether a driver is kept from unrolling the loops, to compile sooner; absent for no. */
+  readonly rolled?: boolean;
 }
 
 /** out[b,m,n] = Σ_k left[b,m,k] · right[b,k,n] in tiles. Sizes need not divide anything: edges are masked. */
@@ -138,7 +140,7 @@ export function chooseReduce(flat: Flat, { software, limits }: WebGPUCapability)
   let width = slices === 1 ? (software ? 8 : 64) : Math.max(1, most / slices);
   width = Math.max(1, Math.min(width, 2 ** Math.ceil(Math.log2(units))));
   while (width * slices * vec * states * 4 > limits.maxComputeWorkgroupStorageSize && width > 1) width /= 2;
-  return { schedule: "reduce", vec, outputs: width, slices };
+  return { schedule: "reduce", vec, outputs: width, slices, ...(software ? { rolled: true } : {}) };
 }
 
 // -------------------------------------------------------------------------------------------------------- contractions

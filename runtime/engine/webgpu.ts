@@ -205,7 +205,19 @@ class WebGPURunner implements Runner {
         }
       }),
     );
-    return new WebGPURunner(program, device, name, buffers, pipelines);
+    const runner = new WebGPURunner(program, device, name, buffers, pipelines);
+    if (program.target.kind === "webgpu" && program.target.software) runner.#warmUp();
+    return runner;
+  }
+
+  /**
+   * A CPU behind WebGPU compiles a kernel when it first runs, one after the other in a thread of its own. That begins now,
+   * while weights are read: one workgroup of each, on memory that is filled or written again before anything counts.
+   */
+  #warmUp(): void {
+    const first = new Map(this.program.run.map((step, i) => [step.kernel, i] as const).reverse());
+    const steps = [...first.values()].flatMap((i) => this.#run[i] ?? []);
+    this.#submit(steps.map((step) => ({ ...step, workgroups: [1, 1, 1] as const })));
   }
 
   #prepare(step: Step): PreparedStep {
@@ -235,7 +247,8 @@ class WebGPURunner implements Runner {
         if (staging.length < length) staging = new Float32Array(length);
         const view = staging.subarray(0, length);
         await weights(upload, view);
-        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, new Float32Array(toMemory(upload, view)));
+        const values = upload.order === undefined ? view : new Float32Array(toMemory(upload, view));
+        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, values);
         queued += view.byteLength;
       } else {
         this.#submit([this.#prepare(item.step)]);
