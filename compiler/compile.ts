@@ -212,6 +212,8 @@ function lowered(
   const limit = maxBufferBytes(target);
   const { loops, decisions } = lowerAndExplain(graph, {
     panelWidth: PANEL_WIDTH[target.kind],
+    // A CPU behind WebGPU reads weights along K as well as across: where they are read once, packing only costs.
+    packFrom: target.kind === "webgpu" && target.software ? 4 : 1,
     maxBufferBytes: limit,
     fuse: true,
     inPlace: true,

@@ -205,6 +205,11 @@ export function lane(value: Expr, index: Lane): Expr {
   return { kind: "lane", type: "f32", value, lane: index };
 }
 
+/** What invocation `from` of the subgroup has. */
+export function broadcast(value: Expr, from: number): Expr {
+  return { kind: "broadcast", type: "f32", value, from };
+}
+
 export function toFloat(value: Expr): Expr {
   const n = constantOf(value);
   return n === undefined ? { kind: "float", type: "f32", value } : float(n);
@@ -237,10 +242,16 @@ export function groupNumber(grid: readonly [number, number, number]): Expr {
   return grid[1] === 1 ? x : add(mul(builtin("workgroup.y"), int(grid[0])), x);
 }
 
-/** A loop from 0 to `to`, left out where it runs once. */
-export function loop(name: string, to: number, step: number, body: (index: Expr) => readonly Stmt[]): readonly Stmt[] {
+/** A loop from 0 to `to`, left out where it runs once. `none` is zero, in words that a compiler may see through or not. */
+export function loop(
+  name: string,
+  to: number,
+  step: number,
+  body: (index: Expr) => readonly Stmt[],
+  none: Expr = int(0),
+): readonly Stmt[] {
   if (to <= step) return body(int(0));
-  return [{ kind: "for", name, from: int(0), to: int(to), step, body: body(local("i32", name)) }];
+  return [{ kind: "for", name, from: int(0), to: add(int(to), none), step, body: body(local("i32", name)) }];
 }
 
 /** The direct operands of an expression. */
@@ -260,6 +271,7 @@ export function childrenOf(e: Expr): readonly Expr[] {
     case "splat":
     case "lane":
     case "float":
+    case "broadcast":
       return [e.value];
     case "fma":
       return [e.left, e.right, e.add];

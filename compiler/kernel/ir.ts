@@ -22,6 +22,8 @@ export type Builtin =
   | "local.z"
   /** Index of this invocation within its workgroup. */
   | "local"
+  /** Index of this invocation within its subgroup; the workgroup is one subgroup (see `broadcast`). */
+  | "subgroup"
   /** CPU: this thread's number, and how many there are. */
   | "thread"
   | "threads";
@@ -90,6 +92,10 @@ export type Expr =
   | { readonly kind: "lane"; readonly type: "f32"; readonly value: Expr; readonly lane: 0 | 1 | 2 | 3 }
   | { readonly kind: "float"; readonly type: "f32"; readonly value: Expr }
   /**
+   * GPU: the value that another invocation has here. All invocations of the workgroup, which is one subgroup, take part.
+   */
+  | { readonly kind: "broadcast"; readonly type: "f32"; readonly value: Expr; readonly from: number }
+  /**
    * A draw of random.ts, or four: lane l's element is `element` + l · `stride` (a vec4 has a stride, an f32 has none).
    * `element`, an i32, is taken as a u32 and wraps; the counters are f32.
    */
@@ -147,6 +153,8 @@ export interface Argument {
 
 /** Workgroup memory (GPU) or per-thread scratch memory (CPU). */
 export interface LocalArray {
+  /** GPU: every invocation has one of its own instead. */
+  readonly private?: boolean;
   readonly name: string;
   /** In f32 elements. */
   readonly size: number;

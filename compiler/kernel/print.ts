@@ -21,6 +21,7 @@ export interface Syntax {
   readonly splat: (value: string) => string;
   readonly vec4: (lanes: readonly string[]) => string;
   readonly float: (value: string) => string;
+  readonly broadcast: (value: string, from: number) => string;
   readonly random: (e: Extract<Expr, { kind: "random" }>, element: string, counters: readonly string[]) => string;
   /** Element of an array; `print` gives the text of any expression. */
   readonly element: (name: string, type: "f32" | "vec4", index: Expr, print: (e: Expr) => string) => string;
@@ -116,6 +117,8 @@ function print(e: Expr, syntax: Syntax): Printed {
     }
     case "float":
       return closed(syntax.float(text(e.value)));
+    case "broadcast":
+      return closed(syntax.broadcast(text(e.value), e.from));
     case "random":
       return closed(syntax.random(e, text(e.element), e.counters.map(text)));
     case "load":
@@ -178,6 +181,7 @@ const NEUTRAL: Syntax = {
   splat: (value) => `splat(${value})`,
   vec4: (lanes) => `vec4(${lanes.join(", ")})`,
   float: (value) => `float(${value})`,
+  broadcast: (value, from) => `broadcast(${value}, ${from})`,
   random: (e, element, counters) =>
     `random(${element}${e.stride === 0 ? "" : ` step ${e.stride}`}, ${counters.join(", ")}, ${e.key})`,
   element: (name, type, index, print) => `${name}[${print(index)}${type === "vec4" ? " ..4" : ""}]`,
@@ -195,7 +199,10 @@ export function printKernel(p: KernelProgram): string {
     (a) =>
       `  ${a.access === "read" ? "in" : "out"} ${a.name}: ${a.vec4 ? "vec4" : "f32"}${a.half === true ? " of f16" : ""} x ${a.vec4 ? a.size / 4 : a.size}`,
   );
-  const locals = p.locals.map((a) => `  local ${a.name}: ${a.vec4 ? "vec4" : "f32"} x ${a.vec4 ? a.size / 4 : a.size}`);
+  const locals = p.locals.map(
+    (a) =>
+      `  ${a.private === true ? "private" : "local"} ${a.name}: ${a.vec4 ? "vec4" : "f32"} x ${a.vec4 ? a.size / 4 : a.size}`,
+  );
   return [
     ...p.header.map((line) => `// ${line}`),
     `kernel ${p.name} workgroup ${p.workgroupSize.join("x")} grid ${p.workgroups.join("x")}`,

@@ -22,6 +22,8 @@ interface Context {
   readonly faults: string[];
   readonly arrays: ReadonlyMap<string, Argument | LocalArray>;
   readonly gpu: boolean;
+  /** Invocations of the workgroup, where that is one subgroup of the device; else 0. */
+  readonly subgroup: number;
 }
 
 /** The faults of a program on a device, in words; none for a good one. */
@@ -35,8 +37,15 @@ export function verifyKernel(program: KernelProgram, capability: Capability): re
     arrays.set(array.name, array);
   }
   if (capability.kind === "webgpu") checkLimits(program, capability, faults);
-  checkBlock(program.body, new Map(), true, { faults, arrays, gpu: capability.kind === "webgpu" });
+  const subgroup = subgroupOf(program, capability);
+  checkBlock(program.body, new Map(), true, { faults, arrays, gpu: capability.kind === "webgpu", subgroup });
   return faults;
+}
+
+function subgroupOf({ workgroupSize: [x, y, z] }: KernelProgram, capability: Capability): number {
+  if (capability.kind !== "webgpu" || capability.subgroups === undefined) return 0;
+  const { min, max } = capability.subgroups;
+  return min === max && x * y * z === min ? min : 0;
 }
 
 function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: string[]): void {
@@ -51,7 +60,7 @@ function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: str
   atMost("storage buffers", p.args.length, limits.maxStorageBuffersPerShaderStage);
   for (const a of p.args)
     atMost(`bytes of ${a.name}`, a.size * (a.half === true ? 2 : 4), limits.maxStorageBufferBindingSize);
-  const bytes = p.locals.reduce((sum, a) => sum + a.size * 4, 0);
+  const bytes = p.locals.reduce((sum, a) => sum + (a.private === true ? 0 : a.size * 4), 0);
   atMost("bytes of workgroup memory", bytes, limits.maxComputeWorkgroupStorageSize);
   for (const [i, count] of p.workgroups.entries()) {
     atMost(`workgroups in ${"xyz"[i]}`, count, limits.maxComputeWorkgroupsPerDimension);
@@ -70,10 +79,12 @@ function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Co
       case "let":
       case "var":
         check(s.value, scope, c);
+        checkTogether(s.value, uniform, c);
         declare(s.name, s.value.type, s.kind === "var", s.kind === "let" && isUniform(s.value, scope));
         break;
       case "assign": {
         check(s.value, scope, c);
+        checkTogether(s.value, uniform, c);
         const target = scope.get(s.name);
         if (target === undefined) c.faults.push(`${s.name} is not declared`);
         else if (!target.mutable) c.faults.push(`${s.name} is assigned but immutable`);
@@ -82,6 +93,7 @@ function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Co
       }
       case "store": {
         check(s.value, scope, c);
+        checkTogether(s.value, uniform, c);
         checkElement(s.to, s.value.type, s.index, scope, c);
         const array = c.arrays.get(s.to);
         if (array !== undefined && "access" in array && array.access === "read")
@@ -120,6 +132,13 @@ function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Co
   }
 }
 
+/** What is broadcast has to be computed by all. */
+function checkTogether(e: Expr, uniform: boolean, c: Context): void {
+  if (uniform) return;
+  if (e.kind === "broadcast") c.faults.push("a broadcast stands in control flow that is not uniform");
+  for (const child of childrenOf(e)) checkTogether(child, uniform, c);
+}
+
 /** Whether all invocations of a workgroup see the same value. */
 function isUniform(e: Expr, scope: Scope): boolean {
   switch (e.kind) {
@@ -153,6 +172,7 @@ function check(e: Expr, scope: Scope, c: Context): void {
       if (e.type === "i32" && Math.abs(e.value) > 2147483647) c.faults.push(`${e.value} does not fit an i32`);
       break;
     case "builtin":
+      if (e.name === "subgroup" && c.subgroup === 0) c.faults.push("the workgroup is no subgroup of the device");
       break;
     case "var": {
       // On the CPU an array's name is its byte address.
@@ -198,6 +218,11 @@ function check(e: Expr, scope: Scope, c: Context): void {
       break;
     case "float":
       want(all("i32"));
+      break;
+    case "broadcast":
+      want(all("f32"));
+      if (c.subgroup === 0) c.faults.push("the workgroup is no subgroup of the device");
+      else if (!(e.from >= 0 && e.from < c.subgroup)) c.faults.push(`a subgroup has no invocation ${e.from}`);
       break;
     case "random":
       want(e.element.type === "i32" && e.counters.every((x) => x.type === "f32"));

@@ -350,6 +350,8 @@ class Body {
         this.expr(e.value);
         this.put(plain("f32.convert_i32_s"));
         return;
+      case "broadcast":
+        throw new Error("internal: no subgroups on the CPU");
       case "random":
         this.random(e);
         return;

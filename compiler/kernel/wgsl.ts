@@ -42,6 +42,7 @@ function syntaxOf(p: KernelProgram): Syntax {
       e.type === "bool" ? String(e.value !== 0) : e.type === "i32" ? String(e.value) : literal(e.value),
     builtin: (e) => {
       if (e.name === "local") return "i32(local_index)";
+      if (e.name === "subgroup") return "i32(subgroup_lane)";
       if (e.name === "thread" || e.name === "threads")
         throw new Error(`internal: ${p.name} asks a GPU for its ${e.name}`);
       return `i32(${e.name})`;
@@ -63,6 +64,7 @@ function syntaxOf(p: KernelProgram): Syntax {
     splat: (value) => `vec4<f32>(${value})`,
     vec4: (lanes) => `vec4<f32>(${lanes.join(", ")})`,
     float: (value) => `f32(${value})`,
+    broadcast: (value, from) => `subgroupBroadcast(${value}, ${from}u)`,
     random: ({ type, element: at, stride, key }, element, [step, low, high]) => {
       // A conversion from i32 keeps the bits.
       const first = at.kind === "const" ? `${at.value >>> 0}u` : `u32(${element})`;
@@ -135,19 +137,24 @@ export function renderWGSL(p: KernelProgram): string {
     ["workgroup.", "@builtin(workgroup_id) workgroup: vec3<u32>"],
     ["local.", "@builtin(local_invocation_id) local: vec3<u32>"],
     ["local_index", "@builtin(local_invocation_index) local_index: u32"],
+    ["subgroup_lane", "@builtin(subgroup_invocation_id) subgroup_lane: u32"],
   ]
     .filter(([name]) => name !== undefined && body.includes(`i32(${name}`))
     .map(([, text]) => text);
+  const own = p.locals.filter((a) => a.private === true);
+  const shared = p.locals.filter((a) => a.private !== true);
   return [
     ...p.header.map((line) => `// ${line}`),
     "",
     ...(p.args.some((a) => a.half === true) ? ["enable f16;", ""] : []),
+    ...(/\bsubgroupBroadcast\(|i32\(subgroup_lane\)/.test(body) ? ["enable subgroups;", ""] : []),
     ...p.args.map((a, i) => `@group(0) @binding(${i}) var<storage, ${a.access}> ${a.name}: ${arrayType(a)};`),
-    ...(p.locals.length === 0 ? [] : ["", ...p.locals.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
+    ...(shared.length === 0 ? [] : ["", ...shared.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
     "",
     ...(["f32", "vec4"] as const).flatMap((type) => (body.includes(`${DRAW[type]}(`) ? drawFunction(type) : [])),
     `@compute @workgroup_size(${p.workgroupSize.join(", ")})`,
     `fn main(${parameters.join(", ")}) {`,
+    ...own.map((a) => `  var ${a.name}: ${arrayType(a)};`),
     body,
     "}",
     "",
@@ -162,7 +169,7 @@ const RESERVED: ReadonlySet<string> = new Set(
   filter final input output common module new null package part pass private protected public ref self static
   super this type union use where with yield active async attribute auto buffer class do get global goto set shared
   signed target template unless virtual volatile resource precise std namespace nil of on
-  uniform_random uniform_random_4`.split(/\s+/),
+  uniform_random uniform_random_4 subgroup_lane subgroupBroadcast`.split(/\s+/),
 );
 
 /** A valid identifier that recalls `name`: `spatial.fc6.weight[0:1024]` becomes `spatial_fc6_weight_0_1024`. */

@@ -28,6 +28,8 @@ export interface LowerOptions {
   readonly panelWidth: number;
   /** Largest buffer the target binds, in bytes; longer parameters are split by rows. */
   readonly maxBufferBytes: number;
+  /** Rows from which fixed weights that lie along K are packed; 1 if absent. */
+  readonly packFrom?: number;
   readonly fuse: boolean;
   /**
    * Outputs called `update.<path>` replace that parameter when everything else has run, instead of being handed to the
@@ -66,7 +68,7 @@ export function lowerAndExplain(
     [...halves].flatMap((node) => results.get(node) ?? []),
   );
   const split = splitRows({ ...plain, buffers: stored, run: run.kernels }, maxBufferBytes);
-  const packed = panelWidth > 0 ? packWeights(split, panelWidth) : split;
+  const packed = panelWidth > 0 ? packWeights(split, panelWidth, options.packFrom ?? 1) : split;
   const parted = options.sumInParts === true ? sumInParts(packed) : packed;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);

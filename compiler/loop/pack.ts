@@ -8,7 +8,7 @@
  * later, as where a checkpointed region is computed again, for panels take as much memory as the weights themselves.
  */
 import { bufferAt, loadAt, loadAxes, offsetOf } from "./access.ts";
-import { axis, constant, equal, flatten, key } from "./affine.ts";
+import { axis, constant, equal, flatten, key, strideOf } from "./affine.ts";
 import { canonical, reindex } from "./build.ts";
 import { classify } from "./contraction.ts";
 import type { Draft } from "./draft.ts";
@@ -21,13 +21,16 @@ const LEAST_ROWS = 64;
 /** Kernels for which the panels of learned weights are kept in case that they are read again. */
 const KEPT_FOR = 32;
 
-/** The draft with every right operand that is a weight packed into panels of `width` columns. */
-export function packWeights(draft: Draft, width: number): Draft {
+/**
+ * The draft with every right operand that is a weight packed into panels of `width` columns; where fewer than `leastRows`
+ * rows are multiplied with fixed weights that lie along K, they stay as they are.
+ */
+export function packWeights(draft: Draft, width: number, leastRows: number): Draft {
   const buffers = [...draft.buffers];
   const load = [...draft.load];
   const packed = new Map<string, { readonly buffer: Buffer; lastRead: number }>();
   const run = draft.run.flatMap((kernel, position) => {
-    const plan = planOf(kernel, buffers);
+    const plan = planOf(kernel, buffers, leastRows);
     if (plan === undefined) return [kernel];
     const source = bufferAt(buffers, plan.load.buffer);
     const learned = source.role === "state";
@@ -72,7 +75,7 @@ interface PackPlan {
   readonly index: readonly Affine[];
 }
 
-function planOf(kernel: Kernel, buffers: readonly Buffer[]): PackPlan | undefined {
+function planOf(kernel: Kernel, buffers: readonly Buffer[], leastRows: number): PackPlan | undefined {
   const contraction = classify(kernel, buffers);
   const at = contraction?.right.plain;
   if (contraction === undefined || at === undefined) return undefined;
@@ -81,6 +84,9 @@ function planOf(kernel: Kernel, buffers: readonly Buffer[]): PackPlan | undefine
   const fixed = role === "param" || role === "constant";
   const learned = role === "state" && contraction.sizes.m >= LEAST_ROWS;
   if ((!fixed && !learned) || load.guards.length > 0) return undefined;
+  const inner = contraction.k.at(-1);
+  const alongK = inner !== undefined && strideOf(offsetOf(kernel, buffers, load), inner) === 1;
+  if (contraction.sizes.m < leastRows && alongK) return undefined;
   const read = loadAxes(load);
   const batch = contraction.batch.filter((a) => read.includes(a));
   const { n, k } = contraction;

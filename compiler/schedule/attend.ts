@@ -38,19 +38,7 @@ import { axesOf } from "../loop/affine.ts";
 import type { Attention } from "../loop/attention.ts";
 import type { Contraction } from "../loop/contraction.ts";
 import { LOWEST, type Scalar } from "../scalar.ts";
-import {
-  accumulate,
-  columnOf,
-  direct,
-  fetch,
-  multiplyStaged,
-  range,
-  rowOf,
-  type Staging,
-  staged,
-  stagingOf,
-  type Tile,
-} from "./contract.ts";
+import { direct, fetch, multiplyStaged, type Staging, staged, stagingOf } from "./contract.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
 import {
   bind,
@@ -68,6 +56,7 @@ import {
 import { addressOf, type Flat } from "./flat.ts";
 import { type AttendPlan, type ContractPlan, describePlan } from "./plan.ts";
 import { type Depth, depthPoint, quadAlongSide, sideOf, sidePoint, sideQuad } from "./sides.ts";
+import { accumulate, columnOf, range, rowOf, type Tile } from "./tile.ts";
 
 /** What the parts of the schedule share. */
 interface Context {

@@ -3,7 +3,8 @@
  *
  * A workgroup computes a tile of BM×BN outputs, an invocation TM×TN of them in registers, and K passes in steps of BK.
  * Staged through workgroup memory, all invocations together load each step's tiles of both factors through their maps
- * and guards, wait, and multiply; without stage (few rows, or a CPU behind WebGPU) each invocation loads for itself.
+ * and guards, wait, and multiply; without stage (few rows, or a CPU behind WebGPU) each invocation loads for itself. A
+ * subgroup shares rows by broadcasts, for on a CPU behind WebGPU a load is a load for every lane, and those are cheap.
  * Sizes need not divide: positions beyond M or N repeat the last one and are not stored, beyond K the factors are zero.
  *
  * Steps follow the K axes (kh, kw, ci) with the innermost in parts of BK, so that (kh, kw) is the same for a whole step and
@@ -16,7 +17,6 @@ import {
   compare,
   div,
   float,
-  fma,
   groupNumber,
   int,
   LANES,
@@ -47,10 +47,8 @@ import {
   fresh,
   gridOf,
   hoist,
-  type Point,
   part,
   storesVectors,
-  type Writer,
   writerFor,
 } from "./emit.ts";
 import { extentsOf, type Flat } from "./flat.ts";
@@ -69,30 +67,11 @@ import {
   sidePoint,
   sideQuad,
 } from "./sides.ts";
+import { shared } from "./subgroup.ts";
+import { accumulate, columnOf, quadWithFixed, range, rowOf, type Tile, withFixed } from "./tile.ts";
 
 /** Where the results go: the kernel's own stores, or sums of parts of K to a scratch buffer [splitK, batch, M, N]. */
 export type Target = { readonly kind: "stores" } | { readonly kind: "partial"; readonly buffer: number };
-
-/** Everything about one product that its parts share. */
-export interface Tile {
-  readonly w: Writer;
-  readonly c: Contraction;
-  readonly plan: ContractPlan;
-  readonly m: Side;
-  readonly n: Side;
-  /** First row and column of the tile, and the batch coordinates. */
-  readonly row: Expr;
-  readonly column: Expr;
-  readonly base: Point;
-  /** This invocation's column and row in the grid of register tiles. */
-  readonly tx: Expr;
-  readonly ty: Expr;
-  /** Its number in the workgroup. */
-  readonly invocation: Expr;
-  readonly acc: readonly (readonly Expr[])[];
-  /** Names of the arrays in workgroup memory, where several products take turns in them. */
-  readonly arrays?: { readonly m: string; readonly n: string };
-}
 
 /** Renders a flat contraction. @param maxGroups workgroups in one dimension of a grid */
 export function contractProgram(
@@ -140,8 +119,8 @@ export function contractProgram(
     m: sideOf(flat, c, "m"),
     n: sideOf(flat, c, "n"),
     base: { coords, valid: TRUE },
-    tx: bind(w, "tx", builtin("local.x"), out),
-    ty: bind(w, "ty", builtin("local.y"), out),
+    tx: bind(w, "tx", builtin(plan.stage === "subgroup" ? "subgroup" : "local.x"), out),
+    ty: plan.stage === "subgroup" ? int(0) : bind(w, "ty", builtin("local.y"), out),
     invocation: bind(w, "invocation", builtin("local"), out),
   };
 
@@ -152,7 +131,7 @@ export function contractProgram(
   const outer = nested ? c.k.slice(0, -1) : [];
   const perRun = Math.ceil(extent / bk);
   const steps = perRun * product(extentsOf(kernel, outer));
-  const multiply = plan.stage === "workgroup" ? staged : direct;
+  const multiply = MULTIPLY[plan.stage];
   const depthAt = (at: readonly (Expr | undefined)[]): Depth => ({
     axes: c.k,
     extent,
@@ -160,21 +139,25 @@ export function contractProgram(
     masked: extent % bk !== 0,
   });
   let locals: readonly LocalArray[] = [];
+  // A driver that unrolled short loops would undo what keeps a subgroup's text short: their ends are no constants.
+  const none = plan.stage === "subgroup" ? bind(w, "none", minimum(group, int(0)), out) : int(0);
   if (plan.splitK === 1) {
     const loops = (axes: readonly number[], at: readonly (Expr | undefined)[]): readonly Stmt[] => {
       const [axis, ...rest] = axes;
       if (axis !== undefined) {
-        return loop(fresh(w, kernel.axes[axis]?.name ?? "k"), w.sizes[axis] ?? 1, 1, (index) => {
+        const inside = (index: Expr): readonly Stmt[] => {
           const next = [...at];
           next[axis] = index;
           return loops(rest, next);
-        });
+        };
+        return loop(fresh(w, kernel.axes[axis]?.name ?? "k"), w.sizes[axis] ?? 1, 1, inside, none);
       }
-      return loop(fresh(w, "k"), extent, bk, (first) => {
+      const step = (first: Expr): readonly Stmt[] => {
         const body: Stmt[] = [];
         locals = multiply(tile, depthAt(at), first, out, body);
         return body;
-      });
+      };
+      return loop(fresh(w, "k"), extent, bk, step, none);
     };
     out.push(...loops(outer, []));
   } else {
@@ -191,36 +174,18 @@ export function contractProgram(
     out.push({ kind: "for", name, from, to: minimum(add(from, int(share)), int(steps)), step: 1, body });
   }
 
-  if (target.kind === "stores") storeResults(tile, out);
-  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), out);
+  const own = plan.stage === "subgroup" ? [keepResults(tile, out)] : [];
+  const kept = own[0] === undefined ? undefined : { results: own[0], none };
+  if (target.kind === "stores") storeResults(tile, kept, out);
+  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), kept, out);
   const exact = workgroups[0] * workgroups[1] === groups;
   return dispatchOf(w, {
     plan: describePlan(plan),
     body: [...head, ...when(exact ? TRUE : compare("lt", group, int(groups)), out)],
-    locals,
+    locals: [...locals, ...own],
     workgroupSize: [bn / tn, bm / tm, 1],
     workgroups,
   });
-}
-
-export function range(n: number): readonly number[] {
-  return Array.from({ length: n }, (_, i) => i);
-}
-
-/** acc += a·b for one row and one quad of columns. */
-export function accumulate(acc: Expr, a: Expr, b: Expr): Stmt {
-  if (acc.kind !== "var") throw new Error("internal: an accumulator is no variable");
-  return { kind: "assign", name: acc.name, value: fma(widen(a), b, acc) };
-}
-
-/** Position along N of this invocation's j-th quad of columns: quads of neighbours lie side by side. */
-export function columnOf({ plan, column, tx }: Tile, j: number): Expr {
-  const across = plan.tile[1] / plan.thread[1];
-  return add(add(column, mul(tx, int(4))), int(j * across * 4));
-}
-
-export function rowOf({ plan, row, ty }: Tile, i: number): Expr {
-  return add(add(row, mul(ty, int(plan.thread[0]))), int(i));
 }
 
 // -------------------------------------------------------------------------------------------- through workgroup memory
@@ -377,17 +342,8 @@ export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: S
 
   // What the fixed K axes decide (for a convolution: whether the window's point is inside the image) is known now.
   const fixed = [...depth.fixed.keys()];
-  const withFixed = (p: Point): Point => {
-    const coords = [...p.coords];
-    for (const [axis, e] of depth.fixed) coords[axis] = e;
-    return { ...p, coords };
-  };
-  const rows = rowsAtHead.map((p) => hoist(w, m.loads, [...ownM, ...fixed], withFixed(p), body));
-  const quads = quadsAtHead.map((q) => {
-    const ready: Quad =
-      q.kind === "vector" ? { ...q, point: withFixed(q.point) } : { ...q, points: q.points.map(withFixed) };
-    return hoistQuad(w, n, [...ownN, ...fixed], ready, body);
-  });
+  const rows = rowsAtHead.map((p) => hoist(w, m.loads, [...ownM, ...fixed], withFixed(p, depth), body));
+  const quads = quadsAtHead.map((q) => hoistQuad(w, n, [...ownN, ...fixed], quadWithFixed(q, depth), body));
 
   const inner = depth.axes.at(-1);
   const innerSize = inner === undefined ? 1 : (w.flat.kernel.axes[inner]?.size ?? 1);
@@ -426,16 +382,34 @@ export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: S
   return [];
 }
 
+/** Puts the accumulators where a loop can count them: the stores' text, and what it becomes, would be long otherwise. */
+function keepResults({ w, plan, acc }: Tile, out: Stmt[]): LocalArray {
+  const [tm, tn] = plan.thread;
+  const name = fresh(w, "results");
+  for (const [i, row] of acc.entries())
+    for (const [j, quad] of row.entries()) out.push(store(name, int(i * tn + 4 * j), quad));
+  return { name, size: tm * tn, vec4: true, private: true };
+}
+
+const MULTIPLY = { workgroup: staged, registers: direct, subgroup: shared } as const;
+
 // ------------------------------------------------------------------------------------------------------------- results
+
+/** Results that a loop takes out of an array. */
+interface Kept {
+  readonly results: LocalArray;
+  /** Zero, as a loop's end may be written with it. */
+  readonly none: Expr;
+}
 
 /** Writes one result, or a quad of them (`l` undefined), at a position along N. */
 type Result = (column: Expr, acc: Expr, l: Lane | undefined, out: Stmt[]) => void;
 
 /** The kernel's epilogue and stores for this invocation's outputs. */
-function storeResults(t: Tile, out: Stmt[]): void {
+function storeResults(t: Tile, kept: Kept | undefined, out: Stmt[]): void {
   const { w, m, n } = t;
   const last = n.axes.at(-1);
-  forEachResult(t, storesVectors(w.flat, last), out, (row, inRow) => {
+  forEachResult(t, kept, storesVectors(w.flat, last), out, (row, inRow) => {
     const atRow = sidePoint(w, m, t.base, row, true, inRow);
     return (column, acc, l, inner) => {
       const single = sidePoint(w, n, atRow, column, true, inner);
@@ -446,24 +420,28 @@ function storeResults(t: Tile, out: Stmt[]): void {
 }
 
 /** This slice's sums, for the kernel that adds the slices. */
-function storePartial(t: Tile, buffer: number, plane: Expr, out: Stmt[]): void {
+function storePartial(t: Tile, buffer: number, plane: Expr, kept: Kept | undefined, out: Stmt[]): void {
   const { w, m, n } = t;
   const asVectors = n.total % 4 === 0;
   if (asVectors) w.wide.add(buffer);
   const name = argumentName(w, buffer);
-  forEachResult(t, asVectors, out, (row) => (column, acc, l, inner) => {
+  forEachResult(t, kept, asVectors, out, (row) => (column, acc, l, inner) => {
     const index = add(mul(add(mul(plane, int(m.total)), row), int(n.total)), column);
     inner.push(store(name, index, l === undefined ? acc : lane(acc, l)));
   });
 }
 
 /** Calls for every row of this invocation, then for every quad or lane in it, inside the tests that these are results. */
-function forEachResult(t: Tile, asVectors: boolean, out: Stmt[], atRow: (row: Expr, out: Stmt[]) => Result): void {
+function forEachResult(
+  t: Tile,
+  kept: Kept | undefined,
+  asVectors: boolean,
+  out: Stmt[],
+  atRow: (row: Expr, out: Stmt[]) => Result,
+): void {
   const { w, m, n, plan } = t;
   const [bm, bn] = plan.tile;
-  for (const [i, accumulators] of t.acc.entries()) {
-    const row = rowOf(t, i);
-    const inRow: Stmt[] = [];
+  const writeRow = (row: Expr, accumulators: readonly Expr[], inRow: Stmt[]): void => {
     const write = atRow(bind(w, "row", row, inRow), inRow);
     for (const [j, acc] of accumulators.entries()) {
       for (const l of asVectors ? ([undefined] as const) : LANES) {
@@ -473,6 +451,24 @@ function forEachResult(t: Tile, asVectors: boolean, out: Stmt[], atRow: (row: Ex
         inRow.push(...when(n.total % bn === 0 ? TRUE : compare("lt", column, int(n.total)), inColumn));
       }
     }
+  };
+  if (kept !== undefined) {
+    const short = minimum(sub(int(m.total - bm), t.row), int(0));
+    const to = add(int(bm), m.total % bm === 0 ? kept.none : short);
+    const name = fresh(w, "r");
+    const at = local("i32", name);
+    const body: Stmt[] = [];
+    const accumulators = range(plan.thread[1] / 4).map((j) =>
+      bind(w, "acc", load("vec4", kept.results.name, add(mul(at, int(plan.thread[1])), int(4 * j))), body),
+    );
+    writeRow(add(t.row, at), accumulators, body);
+    out.push({ kind: "for", name, from: int(0), to, step: 1, body });
+    return;
+  }
+  for (const [i, accumulators] of t.acc.entries()) {
+    const row = rowOf(t, i);
+    const inRow: Stmt[] = [];
+    writeRow(row, accumulators, inRow);
     out.push(...when(m.total % bm === 0 ? TRUE : compare("lt", row, int(m.total)), inRow));
   }
 }

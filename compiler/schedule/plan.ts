@@ -29,6 +29,8 @@ export interface ReducePlan {
   readonly vec: 1 | 4;
   readonly outputs: number;
   readonly slices: number;
+  /** Whether a driver is kept from unrolling the loops, to compile sooner; absent for no. */
+  readonly rolled?: boolean;
 }
 
 /** out[b,m,n] = Σ_k left[b,m,k] · right[b,k,n] in tiles. Sizes need not divide anything: edges are masked. */
@@ -36,10 +38,17 @@ export interface ContractPlan {
   readonly schedule: "contract";
   /** BM, BN, BK: what a workgroup computes, and how much of K it takes at a time. */
   readonly tile: readonly [number, number, number];
-  /** TM, TN: what an invocation computes. They divide BM and BN; TN, BK and, with stage, TM are multiples of 4. */
+  /**
+   * TM, TN: what an invocation computes. They divide BM and BN; TN, BK (but for a subgroup's 1) and, with stage, TM are
+   * multiples of 4.
+   */
   readonly thread: readonly [number, number];
-  /** Whether tiles of both factors pass through workgroup memory, or each invocation reads for itself. */
-  readonly stage: "workgroup" | "registers";
+  /**
+   * Whether tiles of both factors pass through workgroup memory, or each invocation reads for itself; or the workgroup is
+   * one subgroup (BN/TN invocations) whose invocations read columns for themselves and rows for each other (TM = BM,
+   * a multiple of the subgroup).
+   */
+  readonly stage: "workgroup" | "registers" | "subgroup";
   /** Workgroups that share one output tile, each with its part of K; a second kernel adds their results. */
   readonly splitK: number;
 }
@@ -122,15 +131,16 @@ export function chooseReduce(flat: Flat, { software, limits }: WebGPUCapability)
   const reduced = product(extentsOf(kernel, reductionAxes(kernel)));
   const vec = vectorises(flat, kept.at(-1)) ? 4 : 1;
   const units = outputs / vec;
-  // Few outputs with much to reduce: several invocations share one, until the device is full or the shares get small.
+  // Few outputs with much to reduce: several invocations share one, until the device is full or the shares get small. On
+  // a CPU sharing costs more than it brings, once there is an output for every lane of a vector.
   const states = kernel.reduce === undefined ? 1 : REDUCERS[kernel.reduce].init.length;
   const most = Math.min(256, limits.maxComputeInvocationsPerWorkgroup);
   let slices = 1;
-  while (units * slices < (software ? 64 : BUSY) && reduced / slices > 16 && slices < most) slices *= 2;
-  let width = slices === 1 ? 64 : Math.max(1, most / slices);
+  while (units * slices < (software ? 8 : BUSY) && reduced / slices > 16 && slices < most) slices *= 2;
+  let width = slices === 1 ? (software ? 8 : 64) : Math.max(1, most / slices);
   width = Math.max(1, Math.min(width, 2 ** Math.ceil(Math.log2(units))));
   while (width * slices * vec * states * 4 > limits.maxComputeWorkgroupStorageSize && width > 1) width /= 2;
-  return { schedule: "reduce", vec, outputs: width, slices };
+  return { schedule: "reduce", vec, outputs: width, slices, ...(software ? { rolled: true } : {}) };
 }
 
 // -------------------------------------------------------------------------------------------------------- contractions
@@ -218,18 +228,31 @@ const SOFTWARE: readonly Shape[] = ([1, 2, 4] as const).flatMap((tm) =>
   ([16, 64] as const).map((bn): Shape => ({ tile: [tm * (64 / bn), bn, 64], thread: [tm, 4], stage: "registers" })),
 );
 
+/** The same within a subgroup, where all subgroups of a device are of one size; more than 16 accumulators spill too much. */
+function withinSubgroup(subgroups: WebGPUCapability["subgroups"]): readonly Shape[] {
+  if (subgroups === undefined || subgroups.min !== subgroups.max) return [];
+  const size = subgroups.min;
+  return [8, 16]
+    .filter((tm) => tm % size === 0)
+    .flatMap((tm) =>
+      ([1, 4] as const).map((bk): Shape => ({ tile: [tm, 4 * size, bk], thread: [tm, 4], stage: "subgroup" })),
+    );
+}
+
 const SPLITS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 
 /** Plans that `choosePlan` weighs against each other, at most forty, in a fixed order. */
 export function contractPlans(flat: Flat, c: Contraction, capability: WebGPUCapability): readonly ContractPlan[] {
   const pad = sideOf(flat, c, "n").along === "k" ? PAD : 0;
-  const { limits, software } = capability;
-  const shapes = software ? SOFTWARE : [...(c.sizes.m <= 16 ? DIRECT : []), ...STAGED];
+  const { limits, software, subgroups } = capability;
+  const shapes = software
+    ? [...withinSubgroup(subgroups), ...SOFTWARE]
+    : [...(c.sizes.m <= 16 ? DIRECT : []), ...STAGED];
   const fits = shapes.filter(({ tile: [bm, bn, bk], thread: [tm, tn], stage }) => {
     const invocations = (bm / tm) * (bn / tn);
     const bytes = stage === "workgroup" ? 4 * (bm * bk + bn * (bk + pad)) : 0;
     // A tile more than twice as long as the matrix only wastes.
-    const sensible = stage === "registers" || (bm <= Math.max(32, 2 * c.sizes.m) && bn <= Math.max(32, 2 * c.sizes.n));
+    const sensible = stage !== "workgroup" || (bm <= Math.max(32, 2 * c.sizes.m) && bn <= Math.max(32, 2 * c.sizes.n));
     const possible =
       invocations <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
     return sensible && possible;
@@ -306,8 +329,32 @@ export function contractCost(c: Contraction, plan: ContractPlan, capability: Web
   return capability.software ? softwareCost(c, plan) : gpuCost(c, plan);
 }
 
-/** On a CPU only the work counts: multiply-adds with their padding, and reads. */
-function softwareCost(c: Contraction, { tile: [bm, bn], thread: [tm, tn] }: ContractPlan): number {
-  const padded = Math.ceil(c.sizes.m / bm) * bm * Math.ceil(c.sizes.n / bn) * bn;
-  return padded * (1 + 1 / tm + 1 / tn);
+/** Instructions of a CPU for each lane's part of a load of four and of one, which tests bounds, and for a multiply-add. */
+const LANE_LOAD = { four: 22, one: 8 };
+const MULTIPLY_ADD = 2.5;
+/** Instructions that compiling takes: a kernel, a place where it loads or stores, and four multiply-adds. */
+const COMPILE = { kernel: 25e7, four: 10e7, one: 4e7, multiplyAdd: 15e5 };
+/** Runs that the time to compile is weighed against. */
+const RUNS = 2;
+
+/**
+ * On a CPU only the work counts: multiply-adds with their padding, and loads, one lane after the other; and that the code
+ * has to be compiled first, which takes as long as many a product.
+ */
+function softwareCost(c: Contraction, { tile: [bm, bn, bk], thread: [tm, tn], stage }: ContractPlan): number {
+  const { batch, m, n, k } = c.sizes;
+  const invocations = (batch * Math.ceil(m / bm) * bm * Math.ceil(n / bn) * bn) / (tm * tn);
+  // Four positions along K of one invocation; a vector instruction serves eight.
+  const own = (tm * tn) / bn;
+  const rows = stage !== "subgroup" ? LANE_LOAD.four * tm : tm + (bk < 4 ? 4 * LANE_LOAD.one : LANE_LOAD.four) * own;
+  const turns = stage === "subgroup" && bk < 4 ? 1.5 : 1;
+  const step = rows + LANE_LOAD.four * tn + 0.5 * MULTIPLY_ADD * tm * tn * turns;
+  const loads =
+    stage !== "subgroup"
+      ? COMPILE.four * (2 * tm + tn)
+      : bk < 4
+        ? COMPILE.one * own + 2 * COMPILE.four
+        : COMPILE.four * (own + tn + 1);
+  const compile = COMPILE.kernel + loads + COMPILE.multiplyAdd * tm * tn * (bk < 4 ? 0.25 : 1);
+  return RUNS * invocations * Math.ceil(k / 4) * step + compile;
 }

@@ -28,6 +28,7 @@ import type { Expr, LocalArray, Stmt } from "../kernel/ir.ts";
 import { outputAxes, reductionAxes } from "../loop/access.ts";
 import { product } from "../loop/layout.ts";
 import { REDUCERS } from "../loop/reducers.ts";
+import type { Scalar } from "../scalar.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
 import {
   bind,
@@ -73,32 +74,43 @@ export function reduceProgram(flat: Flat, plan: ReducePlan, maxGroups: number): 
   decode(w, mul(safe, int(plan.vec)), kept, coords, out);
   const point: Point = lanes === undefined ? { coords, valid: TRUE } : { coords, valid: TRUE, lanes };
 
-  const states = reducer.init.map((init, i) => {
-    const name = fresh(w, `state${i}`);
-    out.push({ kind: "var", name, value: lanes === undefined ? float(init) : widen(float(init)) });
-    return local(lanes === undefined ? "f32" : "vec4", name);
-  });
+  const begin = (hint: string, block: Stmt[]): readonly Expr[] =>
+    reducer.init.map((init, i) => {
+      const name = fresh(w, `${hint}${i}`);
+      block.push({ kind: "var", name, value: lanes === undefined ? float(init) : widen(float(init)) });
+      return local(lanes === undefined ? "f32" : "vec4", name);
+    });
+  const join = (into: readonly Expr[], by: readonly Scalar[], operands: readonly Expr[], block: Stmt[]): void => {
+    const load = (i: number): Expr => part(operands, i);
+    const next = emitScalars(w, by, { load, state: (i) => part(into, i), axis: noAxis, random: noAxis }, block);
+    block.push(...assignAll(w, into, next));
+  };
+  const states = begin("state", out);
   const state = (index: number): Expr => part(states, index);
-  const step = (at: Point): readonly Stmt[] => {
+  const step = (at: Point, into: readonly Expr[]): readonly Stmt[] => {
     const inner: Stmt[] = [];
-    const operands = evaluate(w, kernel.body, at, inner);
-    const next = emitScalars(
-      w,
-      reducer.step,
-      { load: (i) => part(operands, i), state, axis: noAxis, random: noAxis },
-      inner,
-    );
-    return [...inner, ...assignAll(w, states, next)];
+    join(into, reducer.step, evaluate(w, kernel.body, at, inner), inner);
+    return inner;
   };
 
-  if (plan.slices === 1) out.push(...nested(w, reduced, 0, point, step));
-  else {
-    const total = product(extentsOf(kernel, reduced));
+  const none = plan.rolled === true ? bind(w, "none", minimum(group, int(0)), out) : int(0);
+  const total = product(extentsOf(kernel, reduced));
+  if (plan.slices === 1) {
+    const inParts = kernel.reduce.startsWith("sum") && total > 2 * PART;
+    const summed = (block: (into: readonly Expr[]) => readonly Stmt[]): readonly Stmt[] => {
+      const inner: Stmt[] = [];
+      const parts = begin("part", inner);
+      inner.push(...block(parts));
+      join(states, reducer.merge, parts, inner);
+      return inner;
+    };
+    out.push(...nested(w, reduced, none, point, (at) => step(at, states), inParts ? { step, summed } : undefined));
+  } else {
     const name = fresh(w, "r");
     const body: Stmt[] = [];
     const inner = [...coords];
     decode(w, local("i32", name), reduced, inner, body);
-    body.push(...step({ ...point, coords: inner }));
+    body.push(...step({ ...point, coords: inner }, states));
     out.push({ kind: "for", name, from: builtin("local.y"), to: int(total), step: plan.slices, body });
   }
   const locals = plan.slices === 1 ? [] : mergeTree(w, plan, states, reducer.merge, out);
@@ -111,22 +123,49 @@ export function reduceProgram(flat: Flat, plan: ReducePlan, maxGroups: number): 
   return dispatchOf(w, { plan: words, body: out, locals, workgroupSize: [plan.outputs, plan.slices, 1], workgroups });
 }
 
-/** A loop for every axis from `depth` on, around a step. */
+/** Terms of a long sum that are added up by themselves: an error that grows with the number of terms grows with its root. */
+const PART = 256;
+
+/** How a long sum is taken in parts: a step that adds to other states, and what joins those to the sum. */
+interface InParts {
+  readonly step: (at: Point, into: readonly Expr[]) => readonly Stmt[];
+  readonly summed: (block: (into: readonly Expr[]) => readonly Stmt[]) => readonly Stmt[];
+}
+
+/** A loop for every axis, around a step; `none` is zero. The innermost one runs in parts, if at all. */
 function nested(
   w: Writer,
   axes: readonly number[],
-  depth: number,
+  none: Expr,
   point: Point,
   step: (at: Point) => readonly Stmt[],
+  parts?: InParts,
 ): readonly Stmt[] {
-  const axis = axes[depth];
+  const [axis, ...rest] = axes;
   const described = axis === undefined ? undefined : w.flat.kernel.axes[axis];
   if (axis === undefined || described === undefined) return step(point);
-  return loop(fresh(w, described.name), described.size, 1, (index) => {
+  const { name, size } = described;
+  const at = (index: Expr): Point => {
     const coords = [...point.coords];
     coords[axis] = index;
-    return nested(w, axes, depth + 1, { ...point, coords }, step);
-  });
+    return { ...point, coords };
+  };
+  if (rest.length > 0 || parts === undefined)
+    return loop(fresh(w, name), size, 1, (index) => nested(w, rest, none, at(index), step, parts), none);
+  return loop(
+    fresh(w, "first"),
+    size,
+    PART,
+    (first) =>
+      parts.summed((into) => {
+        const index = fresh(w, name);
+        const to = size <= PART ? add(int(size), none) : minimum(add(first, int(PART)), int(size));
+        return [
+          { kind: "for", name: index, from: first, to, step: 1, body: parts.step(at(local("i32", index)), into) },
+        ];
+      }),
+    none,
+  );
 }
 
 /** All slices' states of an output merge into that of slice 0. */

@@ -10,9 +10,10 @@ import { fromHalves } from "./half.ts";
 import { EngineError, type Look, type Runner, type WeightSource } from "./runner.ts";
 import { readState, scratchOf, toMemory, uploadLength } from "./state.ts";
 
-/** WebGPU's flag values (specification, "GPUBufferUsage" and "GPUMapMode"); Node has no such globals. */
+/** WebGPU's flag values (specification, "GPUBufferUsage", "GPUMapMode", "GPUShaderStage"); Node has no such globals. */
 const USAGE = { MAP_READ: 0x1, COPY_SRC: 0x4, COPY_DST: 0x8, STORAGE: 0x80 };
 const MAP_READ = 0x1;
+const COMPUTE = 0x4;
 
 /** At most this many bytes are queued for upload before the device is waited for. */
 const UPLOAD_WINDOW = 256 * 1024 * 1024;
@@ -24,6 +25,11 @@ interface PreparedStep {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly workgroups: readonly [number, number, number];
+}
+
+/** Whether kernels pass numbers between the invocations of a subgroup. */
+function usesSubgroups(program: Program): boolean {
+  return program.kernels.some(({ code }) => typeof code === "string" && /^enable subgroups;$/m.test(code));
 }
 
 /** Limits of the target that this adapter does not reach, the first of them as a problem. */
@@ -38,6 +44,15 @@ function checkLimits(program: Program, adapter: GPUAdapter): void {
     throw new EngineError({
       kind: "no-device",
       what: "this program was compiled for a device with half precision (`shader-f16`), which this adapter has not; compile it for this device, in f32",
+    });
+  }
+  const { subgroups } = program.target;
+  const { subgroupMinSize: min, subgroupMaxSize: max } = adapter.info;
+  const alike = adapter.features.has("subgroups") && min === subgroups?.min && max === subgroups?.max;
+  if (usesSubgroups(program) && !alike) {
+    throw new EngineError({
+      kind: "no-device",
+      what: `this program was compiled for a device with subgroups of ${subgroups?.max}, which this adapter has not; compile it for this device`,
     });
   }
   for (const [name, need] of Object.entries(program.target.limits)) {
@@ -65,7 +80,10 @@ export async function openWebGPU(
   if (program.target.kind !== "webgpu") throw new EngineError({ kind: "usage", what: "not a WebGPU program" });
   const device = await adapter.requestDevice({
     requiredLimits: { ...program.target.limits },
-    requiredFeatures: program.target.f16 ? ["shader-f16"] : [],
+    requiredFeatures: [
+      ...(program.target.f16 ? (["shader-f16"] as const) : []),
+      ...(usesSubgroups(program) ? (["subgroups"] as const) : []),
+    ],
   });
   instances.set(device, gpu);
   const info = adapter.info;
@@ -104,6 +122,33 @@ async function createBuffers(
   return buffers;
 }
 
+/**
+ * Layouts of bind groups: one for all kernels that read and write in the same places. A driver may set memory aside for
+ * each layout (Dawn on Vulkan: for over a hundred groups), and a pipeline that makes its own shares it with nobody.
+ */
+function layoutsFor(device: GPUDevice): (code: string) => GPUPipelineLayout {
+  const known = new Map<string, GPUPipelineLayout>();
+  return (code) => {
+    const accesses = [...code.matchAll(/@binding\(\d+\) var<storage, (read|read_write)>/g)].map(([, access]) => access);
+    const key = accesses.join();
+    const layout =
+      known.get(key) ??
+      device.createPipelineLayout({
+        bindGroupLayouts: [
+          device.createBindGroupLayout({
+            entries: accesses.map((access, binding) => ({
+              binding,
+              visibility: COMPUTE,
+              buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+            })),
+          }),
+        ],
+      });
+    known.set(key, layout);
+    return layout;
+  };
+}
+
 class WebGPURunner implements Runner {
   readonly program: Program;
   readonly device: string;
@@ -139,6 +184,7 @@ class WebGPURunner implements Runner {
 
   static async create(program: Program, device: GPUDevice, name: string): Promise<WebGPURunner> {
     const buffers = await createBuffers(program, device, "run");
+    const layoutOf = layoutsFor(device);
     const pipelines = await Promise.all(
       program.kernels.map(async (kernel) => {
         if (typeof kernel.code !== "string")
@@ -147,7 +193,7 @@ class WebGPURunner implements Runner {
         try {
           return await device.createComputePipelineAsync({
             label: kernel.name,
-            layout: "auto",
+            layout: layoutOf(kernel.code),
             compute: { module, entryPoint: "main" },
           });
         } catch (error) {
@@ -159,7 +205,19 @@ class WebGPURunner implements Runner {
         }
       }),
     );
-    return new WebGPURunner(program, device, name, buffers, pipelines);
+    const runner = new WebGPURunner(program, device, name, buffers, pipelines);
+    if (program.target.kind === "webgpu" && program.target.software) runner.#warmUp();
+    return runner;
+  }
+
+  /**
+   * A CPU behind WebGPU compiles a kernel when it first runs, one after the other in a thread of its own. That begins now,
+   * while weights are read: one workgroup of each, on memory that is filled or written again before anything counts.
+   */
+  #warmUp(): void {
+    const first = new Map(this.program.run.map((step, i) => [step.kernel, i] as const).reverse());
+    const steps = [...first.values()].flatMap((i) => this.#run[i] ?? []);
+    this.#submit(steps.map((step) => ({ ...step, workgroups: [1, 1, 1] as const })));
   }
 
   #prepare(step: Step): PreparedStep {
@@ -189,7 +247,8 @@ class WebGPURunner implements Runner {
         if (staging.length < length) staging = new Float32Array(length);
         const view = staging.subarray(0, length);
         await weights(upload, view);
-        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, new Float32Array(toMemory(upload, view)));
+        const values = upload.order === undefined ? view : new Float32Array(toMemory(upload, view));
+        this.#device.queue.writeBuffer(this.#buffer(upload.allocation), 0, values);
         queued += view.byteLength;
       } else {
         this.#submit([this.#prepare(item.step)]);

@@ -75,6 +75,10 @@ describe("tiny_stia.net from one seed, gates opened, two clips at once", () => {
     const runner = await openWebGPU(programOf(model, SOFTWARE, SEED), softwareGPU());
     assertClose(logits(await runOnce(runner, inputs, opened)), wanted, "webgpu");
   });
+  test("a program for subgroups of another size is refused", async () => {
+    const wider = programOf(model, { ...SOFTWARE, subgroups: { min: 8, max: 8 } }, SEED);
+    await expect(openWebGPU(wider, softwareGPU())).rejects.toThrow(/subgroups of 8/);
+  });
 });
 
 /**

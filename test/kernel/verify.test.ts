@@ -2,7 +2,19 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
-import { add, builtin, compare, float, int, load, local, mul, store, widen } from "../../compiler/kernel/build.ts";
+import {
+  add,
+  broadcast,
+  builtin,
+  compare,
+  float,
+  int,
+  load,
+  local,
+  mul,
+  store,
+  widen,
+} from "../../compiler/kernel/build.ts";
 import type { Expr, KernelProgram, Stmt } from "../../compiler/kernel/ir.ts";
 import { verifyKernel } from "../../compiler/kernel/verify.ts";
 
@@ -217,6 +229,33 @@ describe("barriers", () => {
   test("do not matter to a CPU, where limits of GPUs do not hold either", () => {
     const body = [around(compare("eq", builtin("thread"), int(0))), value(load("vec4", "x", int(2)))];
     expect(verifyKernel({ ...GOOD, body, workgroupSize: [999, 1, 1] }, WASM_DEFAULT)).toEqual([]);
+  });
+});
+
+describe("subgroups", () => {
+  const of = (min: number, max: number, ...body: readonly Stmt[]): readonly string[] =>
+    verifyKernel({ ...GOOD, body: [...GOOD.body, ...body] }, { ...WEBGPU_DEFAULT, subgroups: { min, max } });
+  const given = value(broadcast(float(1), 63));
+  const no = "the workgroup is no subgroup of the device";
+  test("pass numbers on where the workgroup is one of them", () => {
+    expect(of(64, 64, given)).toEqual([]);
+    expect(of(64, 64, { kind: "let", name: "me", value: builtin("subgroup") })).toEqual([]);
+  });
+  test.each<[string, readonly string[], string]>([
+    ["no subgroups", withBody(given), no],
+    ["subgroups of several sizes", of(32, 64, given), no],
+    ["smaller subgroups", of(32, 32, { kind: "let", name: "me", value: builtin("subgroup") }), no],
+    ["nobody there", of(64, 64, value(broadcast(float(1), 64))), "a subgroup has no invocation 64"],
+    [
+      "some invocations only",
+      of(64, 64, { kind: "if", condition: compare("lt", x, int(9)), then: [given], otherwise: [] }),
+      "a broadcast stands in control flow that is not uniform",
+    ],
+    ["an index", of(64, 64, value(broadcast(int(1), 0))), "broadcast: i32 make no f32"],
+  ])("%s", (_, found, fault) => expect(found).toEqual([fault]));
+  test("memory of each invocation's own is none of the workgroup's", () => {
+    const locals = [...GOOD.locals, { name: "own", size: 4096, vec4: true, private: true }];
+    expect(faults({ locals })).toEqual([]);
   });
 });
 

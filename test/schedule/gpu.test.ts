@@ -53,6 +53,10 @@ const CONTRACT_PLANS: readonly (Plan | undefined)[] = [
   contract([1, 16, 16], [1, 4], "registers", 2),
   contract([6, 8, 12], [2, 4], "registers"),
   contract([16, 16, 8], [8, 8], "workgroup"),
+  // SwiftShader's subgroups are of four.
+  contract([8, 16, 4], [8, 4], "subgroup"),
+  contract([4, 32, 8], [4, 8], "subgroup", 2),
+  contract([8, 16, 1], [8, 4], "subgroup"),
 ];
 
 describe("contract", () => {

@@ -3,15 +3,18 @@
  *
  * Drivers on a processor take seconds to compile a kernel with tiles in workgroup memory, so what all plans of all shapes
  * compute is found out here, from the program that WGSL is rendered from. All invocations of a workgroup advance from one
- * barrier to the next, one after the other: a barrier that is missing shows. A write outside of its array throws; a read there
+ * barrier or broadcast to the next, one after the other: a barrier that is missing shows. A write outside of its array throws; a read there
  * gives NaN, which shows where it is used. Numbers are f64 between loads and stores.
  */
 import { compileFunction } from "node:vm";
 import type { Expr, KernelProgram, Stmt } from "../../compiler/kernel/ir.ts";
 import { BINARY, COMPARE, UNARY } from "../../compiler/scalar.ts";
 
-/** How a name is reached: one value for an invocation, or a list of values of all. */
-type Names = ReadonlyMap<string, "own" | "all">;
+/**
+ * How a name is reached: one value for an invocation, or a list of values of all; or the size of an array of which every
+ * invocation has its own.
+ */
+type Names = ReadonlyMap<string, "own" | "all" | number>;
 
 /** Runs all workgroups of a program. `memory` holds what lies behind each argument and is written to. */
 export function runKernel(program: KernelProgram, memory: readonly Float32Array[]): void {
@@ -24,7 +27,9 @@ export function runKernel(program: KernelProgram, memory: readonly Float32Array[
       throw new Error(`${program.name}: too little memory behind ${name}`);
     arrays.set(name, array.subarray(0, size));
   });
-  for (const { name, size } of locals) arrays.set(name, new Float32Array(size));
+  const [lx, ly, lz] = program.workgroupSize;
+  for (const { name, size, private: own } of locals)
+    arrays.set(name, new Float32Array(own === true ? size * lx * ly * lz : size));
   const access = accessTo(arrays);
   const [x, y, z] = workgroups;
   for (let wz = 0; wz < z; wz++)
@@ -99,41 +104,65 @@ function accessTo(arrays: ReadonlyMap<string, Float32Array>): Access {
 
 function compiled(program: KernelProgram): (wx: number, wy: number, wz: number, access: Access) => void {
   const [x, y, z] = program.workgroupSize;
-  const text = `const N = ${x * y * z};
-${block(program.body, new Map(), [x, y])}`;
+  const own = program.locals.filter((local) => local.private === true);
+  const names = new Map(own.map(({ name, size }): [string, number] => [name, size]));
+  const text = `const X = ${x}, Y = ${y}, N = ${x * y * z};
+const own = (index, size, t) => index < 0 || index >= size ? -4 : t * size + index;
+${block(program.body, names)}`;
   return compileFunction(text, ["wx", "wy", "wz", "access"]) as ReturnType<typeof compiled>;
 }
 
-function hasBarrier(statement: Stmt): boolean {
+/** Whether all invocations have to come here together: some wait for others, or see what they have. */
+function meets(statement: Stmt): boolean {
   switch (statement.kind) {
     case "barrier":
       return true;
     case "for":
-      return statement.body.some(hasBarrier);
+      return statement.body.some(meets);
     case "if":
-      return [...statement.then, ...statement.otherwise].some(hasBarrier);
+      return [...statement.then, ...statement.otherwise].some(meets);
+    case "let":
+    case "var":
+    case "assign":
+    case "store":
+      return hasBroadcast(statement.value);
     default:
       return false;
   }
 }
 
+function hasBroadcast(e: Expr): boolean {
+  if (e.kind === "broadcast") return true;
+  return Object.values(e)
+    .flat()
+    .some((part) => typeof part === "object" && part !== null && "kind" in part && hasBroadcast(part as Expr));
+}
+
+/** Whether a broadcast in it depends on a variable. */
+function passesOn(e: Expr, name: string, inside = false): boolean {
+  if (e.kind === "var") return inside && e.name === name;
+  const deeper = inside || e.kind === "broadcast";
+  return Object.values(e)
+    .flat()
+    .some(
+      (part) => typeof part === "object" && part !== null && "kind" in part && passesOn(part as Expr, name, deeper),
+    );
+}
+
+/** The position of invocation `t`, as code. */
+const here = (t: string): string => `t = ${t}, lx = t % X, ly = Math.trunc(t / X) % Y, lz = Math.trunc(t / (X * Y));`;
+
 /** A block in which all invocations advance together. */
-function block(body: readonly Stmt[], outer: Names, size: readonly [number, number]): string {
+function block(body: readonly Stmt[], outer: Names): string {
   const names = new Map(outer);
   const out: string[] = [];
   const together: string[] = [];
   const flush = (): void => {
-    if (together.length > 0)
-      out.push(
-        `for (let t = 0; t < N; t++) { const lx = t % ${size[0]}, ly = Math.trunc(t / ${size[0]}) % ${size[1]}, lz = Math.trunc(t / ${size[0] * size[1]});`,
-        ...together,
-        "}",
-      );
+    if (together.length > 0) out.push(`for (let n = 0; n < N; n++) { const ${here("n")}`, ...together, "}");
     together.length = 0;
   };
   /** Of the first invocation, whose value is that of all. */
-  const uniform = (e: Expr): string =>
-    `(() => { const t = 0, lx = 0, ly = 0, lz = 0; return ${expression(e, names)}; })()`;
+  const uniform = (e: Expr): string => `(() => { const ${here("0")} return ${expression(e, names)}; })()`;
   for (const s of body) {
     if (s.kind === "let" || s.kind === "var") {
       const value = expression(s.value, names);
@@ -141,7 +170,8 @@ function block(body: readonly Stmt[], outer: Names, size: readonly [number, numb
       out.push(`const $${s.name} = new Array(N);`);
       names.set(s.name, "all");
       together.push(`$${s.name}[t] = ${value};`);
-    } else if (!hasBarrier(s)) together.push(statement(s, names));
+      if (meets(s)) flush();
+    } else if (!meets(s)) together.push(statement(s, names));
     else {
       flush();
       switch (s.kind) {
@@ -150,19 +180,22 @@ function block(body: readonly Stmt[], outer: Names, size: readonly [number, numb
           const name = `$${s.name}`;
           out.push(
             `for (let ${name} = ${uniform(s.from)}; ${name} < ${uniform(s.to)}; ${name} += ${s.step}) {`,
-            block(s.body, inner, size),
+            block(s.body, inner),
             "}",
           );
           break;
         }
         case "if":
-          out.push(
-            `if (${uniform(s.condition)}) {`,
-            block(s.then, names, size),
-            "} else {",
-            block(s.otherwise, names, size),
-            "}",
-          );
+          out.push(`if (${uniform(s.condition)}) {`, block(s.then, names), "} else {", block(s.otherwise, names), "}");
+          break;
+        case "assign":
+          if (passesOn(s.value, s.name)) throw new Error(`${s.name} changes while it is passed on`);
+          together.push(statement(s, names));
+          flush();
+          break;
+        case "store":
+          together.push(statement(s, names));
+          flush();
           break;
         default:
       }
@@ -182,7 +215,7 @@ function statement(s: Stmt, names: Names): string {
     case "assign":
       return `$${s.name}${names.get(s.name) === "all" ? "[t]" : ""} = ${one(s.value)};`;
     case "store":
-      return `access.write${wide(s.value)}("${s.to}", ${one(s.index)}, ${one(s.value)});`;
+      return `access.write${wide(s.value)}("${s.to}", ${at(s.to, one(s.index), names)}, ${one(s.value)});`;
     case "for": {
       const name = `$${s.name}`;
       const inner = new Map(names).set(s.name, "own");
@@ -220,7 +253,14 @@ const IDENTITY: Record<string, string> = {
   "local.y": "ly",
   "local.z": "lz",
   local: "t",
+  subgroup: "t",
 };
+
+/** An index into an array, which may be one that every invocation has for itself. */
+function at(name: string, index: string, names: Names): string {
+  const size = names.get(name);
+  return typeof size === "number" ? `own(${index}, ${size}, t)` : index;
+}
 
 const wide = (e: Expr): string => (e.type === "vec4" ? "4" : "");
 
@@ -267,6 +307,8 @@ function expression(e: Expr, names: Names): string {
         ? `access.choose("${condition.op}", ${one(condition.left)}, ${one(condition.right)}, ${one(e.then)}, ${one(e.otherwise)})`
         : `(${one(condition)} ? ${one(e.then)} : ${one(e.otherwise)})`;
     }
+    case "broadcast":
+      return `(() => { const ${here(String(e.from))} return ${one(e.value)}; })()`;
     case "lanes":
       throw new Error("lanes are compared in a select only");
     case "splat":
@@ -278,7 +320,7 @@ function expression(e: Expr, names: Names): string {
     case "float":
       return one(e.value);
     case "load":
-      return `access.read${wide(e)}("${e.from}", ${one(e.index)})`;
+      return `access.read${wide(e)}("${e.from}", ${at(e.from, one(e.index), names)})`;
     case "random":
       throw new Error("random numbers are not drawn here");
     default:

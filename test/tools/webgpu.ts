@@ -18,7 +18,8 @@ const instances = new WeakMap<GPUDevice, GPU>();
 async function deviceOf(gpu: GPU, limits: Readonly<Record<string, number>>): Promise<GPUDevice> {
   const adapter = await gpu.requestAdapter();
   if (adapter === null) throw new Error("no WebGPU adapter");
-  const device = await adapter.requestDevice({ requiredLimits: limits });
+  const features = (["subgroups"] as const).filter((feature) => adapter.features.has(feature));
+  const device = await adapter.requestDevice({ requiredLimits: limits, requiredFeatures: features });
   instances.set(device, gpu);
   return device;
 }
@@ -28,14 +29,19 @@ export function nullDevice(): Promise<GPUDevice> {
   return deviceOf(create(["backend=null"]), {});
 }
 
-/** A device that computes on the CPU, with the default limits. */
+/** A device that computes on the CPU, with the default limits and subgroups of four. */
 export function softwareDevice(): Promise<GPUDevice> {
   preloadSwiftShader();
   return deviceOf(create(["backend=vulkan"]), {});
 }
 
 /** The record of `softwareDevice()`. */
-export const SOFTWARE: WebGPUCapability & Capability = { ...WEBGPU_DEFAULT, name: "swiftshader", software: true };
+export const SOFTWARE: WebGPUCapability & Capability = {
+  ...WEBGPU_DEFAULT,
+  name: "swiftshader",
+  software: true,
+  subgroups: { min: 4, max: 4 },
+};
 
 /** The pipeline of a program. Rejects with the validator's message and the numbered text. */
 export async function pipelineOf(device: GPUDevice, program: KernelProgram): Promise<GPUComputePipeline> {
