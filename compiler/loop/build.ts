@@ -73,7 +73,7 @@ export interface Builder {
   readonly axis: (name: string, size: number) => Affine;
   /** `otherwise` is the value where a guard fails. */
   readonly load: (value: Value, index: readonly Affine[], guards?: readonly Guard[], otherwise?: number) => Scalar;
-  readonly store: (buffer: Buffer, index: readonly Affine[], value: Scalar) => void;
+  readonly store: (buffer: Buffer, index: readonly Affine[], value: Scalar, guards?: readonly Guard[]) => void;
   readonly finish: (what: {
     readonly name: string;
     readonly layers: readonly string[];
@@ -104,8 +104,8 @@ export function kernelBuilder(buffers: readonly Buffer[]): Builder {
       };
       return { kind: "load", index: addLoad(loads, load) };
     },
-    store: (buffer, index, value) => {
-      stores.push({ buffer: buffer.id, index, guards: [], value });
+    store: (buffer, index, value, guards = []) => {
+      stores.push({ buffer: buffer.id, index, guards, value });
     },
     finish: ({ name, layers, reduce, inner, macs = 0 }) => {
       const own = inner === undefined ? {} : { inner };

@@ -21,16 +21,25 @@ const LEAST_ROWS = 64;
 /** Kernels for which the panels of learned weights are kept in case that they are read again. */
 const KEPT_FOR = 32;
 
-/** The draft with every right operand that is a weight packed into panels of `width` columns. */
-export function packWeights(draft: Draft, width: number): Draft {
+/**
+ * Rows from which on an activation is packed for all tiles of a product together, instead of by each tile of rows for
+ * itself.
+ */
+const SHARED_ROWS = 128;
+
+/**
+ * The draft with every right operand that is a weight packed into panels of `width` columns; with `activations` also
+ * what else many rows are multiplied with.
+ */
+export function packWeights(draft: Draft, width: number, activations: boolean): Draft {
   const buffers = [...draft.buffers];
   const load = [...draft.load];
   const packed = new Map<string, { readonly buffer: Buffer; lastRead: number }>();
   const run = draft.run.flatMap((kernel, position) => {
-    const plan = planOf(kernel, buffers);
+    const plan = planOf(kernel, buffers, activations);
     if (plan === undefined) return [kernel];
     const source = bufferAt(buffers, plan.load.buffer);
-    const learned = source.role === "state";
+    const learned = source.role !== "param" && source.role !== "constant";
     const candidate: Buffer = {
       id: buffers.length,
       name: `${source.name}.packed`,
@@ -72,15 +81,18 @@ interface PackPlan {
   readonly index: readonly Affine[];
 }
 
-function planOf(kernel: Kernel, buffers: readonly Buffer[]): PackPlan | undefined {
+function planOf(kernel: Kernel, buffers: readonly Buffer[], activations: boolean): PackPlan | undefined {
   const contraction = classify(kernel, buffers);
   const at = contraction?.right.plain;
   if (contraction === undefined || at === undefined) return undefined;
   const load = loadAt(kernel, at);
-  const { role } = bufferAt(buffers, load.buffer);
+  const { role, dtype } = bufferAt(buffers, load.buffer);
+  const { m } = contraction.sizes;
   const fixed = role === "param" || role === "constant";
-  const learned = role === "state" && contraction.sizes.m >= LEAST_ROWS;
-  if ((!fixed && !learned) || load.guards.length > 0) return undefined;
+  const learned = role === "state" && m >= LEAST_ROWS;
+  // Panels are read in place, which halves are not.
+  const passing = activations && (role === "activation" || role === "input") && m >= SHARED_ROWS && dtype === "f32";
+  if ((!fixed && !learned && !passing) || load.guards.length > 0) return undefined;
   const read = loadAxes(load);
   const batch = contraction.batch.filter((a) => read.includes(a));
   const { n, k } = contraction;
