@@ -38,6 +38,10 @@ function polynomial(roots: readonly number[], length: number): readonly number[]
 }
 
 export function winogradMatrices(tile: WinogradTile): WinogradMatrices {
+  return MATRICES[tile];
+}
+
+function matricesOf(tile: WinogradTile): WinogradMatrices {
   const points = POINTS[tile];
   const span = tile + 2;
   const others = (at: number): readonly number[] => points.filter((_, i) => i !== at);
@@ -55,53 +59,77 @@ export function winogradMatrices(tile: WinogradTile): WinogradMatrices {
   };
 }
 
+const MATRICES: { readonly [T in WinogradTile]: WinogradMatrices } = { 2: matricesOf(2), 4: matricesOf(4) };
+
 /** M·x·Mᵀ for a square table x of scalars. */
 export function transformBoth(matrix: Matrix, x: readonly (readonly Scalar[])[]): readonly (readonly Scalar[])[] {
-  const along = transposed(x).map((column) => times(matrix, column));
-  return transposed(along).map((row) => times(matrix, row));
+  const times = productWith(matrix);
+  const along = transposed(x).map(times);
+  return transposed(along).map(times);
 }
 
 function transposed<T>(table: readonly (readonly T[])[]): readonly (readonly T[])[] {
   return (table[0] ?? []).map((_, j) => table.flatMap((row) => row[j] ?? []));
 }
 
+type Product = (x: readonly Scalar[]) => readonly Scalar[];
+
+const products = new WeakMap<Matrix, Product>();
+
 /**
- * M·x. Points come in pairs p, -p: two rows of Bᵀ or G, or two columns of Aᵀ, then differ in signs only, and what they
- * have in common is computed once.
+ * M·x as a function of x. Points come in pairs p, -p: two rows of Bᵀ or G, or two columns of Aᵀ, then differ in signs only,
+ * and what they have in common is computed once.
  */
-function times(matrix: Matrix, x: readonly Scalar[]): readonly Scalar[] {
-  const columns = transposed(matrix);
-  for (const [j, column] of columns.entries()) {
-    const twin = columns.findIndex((other, k) => k > j && sameSize(column, other));
-    if (twin < 0) continue;
-    // x_j and x_twin enter as their sum and their difference.
-    const [a, b] = [x[j] ?? num(0), x[twin] ?? num(0)];
-    const [sum, difference] = [binary("add", a, b), binary("sub", a, b)];
-    const equal = (i: number): boolean => column[i] === columns[twin]?.[i];
-    const even = matrix.map((row, i) => row.map((c, k) => (k === twin ? 0 : k === j && !equal(i) ? 0 : c)));
-    const odd = column.map((c, i) => (equal(i) ? 0 : c));
-    const rest = times(even, x.with(j, sum));
-    return rest.map((value, i) => plus(value, odd[i] ?? 0, difference));
+function productWith(matrix: Matrix): Product {
+  let product = products.get(matrix);
+  if (product === undefined) {
+    product = byColumns(matrix) ?? byRows(matrix);
+    products.set(matrix, product);
   }
-  const done = new Map<number, Scalar>();
-  for (const [i, row] of matrix.entries()) {
-    const twin = matrix.findIndex((other, k) => k > i && sameSize(row, other));
-    if (done.has(i) || twin < 0) continue;
-    const other = matrix[twin] ?? row;
-    const part = (keep: (k: number) => boolean): Scalar =>
-      dot(
-        row.map((c, k) => (keep(k) ? c : 0)),
-        x,
-      );
-    const [common, signed] = [part((k) => row[k] === other[k]), part((k) => row[k] !== other[k])];
-    done.set(i, binary("add", common, signed));
-    done.set(twin, binary("sub", common, signed));
-  }
-  return matrix.map((row, i) => done.get(i) ?? dot(row, x));
+  return product;
 }
 
-/** Whether two lists of numbers differ in signs only, and do differ. */
-function sameSize(a: readonly number[], b: readonly number[]): boolean {
+/** With the first two columns that differ in signs only: what stands in them enters as its sum and its difference. */
+function byColumns(matrix: Matrix): Product | undefined {
+  const columns = transposed(matrix);
+  const pair = columns.flatMap((column, j) => {
+    const twin = columns.findIndex((other, k) => k > j && differInSigns(column, other));
+    return twin < 0 ? [] : [{ j, twin, column, other: columns[twin] ?? column }];
+  })[0];
+  if (pair === undefined) return undefined;
+  const { j, twin, column, other } = pair;
+  const odd = column.map((c, i) => (c === other[i] ? 0 : c));
+  const even = matrix.map((row, i) => row.map((c, k) => (k === twin || (k === j && odd[i] !== 0) ? 0 : c)));
+  const rest = productWith(even);
+  return (x) => {
+    const [a, b] = [x[j] ?? num(0), x[twin] ?? num(0)];
+    const difference = binary("sub", a, b);
+    return rest(x.with(j, binary("add", a, b))).map((value, i) => plus(value, odd[i] ?? 0, difference));
+  };
+}
+
+/** Rows that differ in signs only are the sum and the difference of two parts. */
+function byRows(matrix: Matrix): Product {
+  return (x) => {
+    const done = new Map<number, Scalar>();
+    for (const [i, row] of matrix.entries()) {
+      const twin = matrix.findIndex((other, k) => k > i && differInSigns(row, other));
+      const other = matrix[twin];
+      if (done.has(i) || other === undefined) continue;
+      const part = (alike: boolean): Scalar =>
+        dot(
+          row.map((c, k) => ((c === other[k]) === alike ? c : 0)),
+          x,
+        );
+      const [common, signed] = [part(true), part(false)];
+      done.set(i, binary("add", common, signed));
+      done.set(twin, binary("sub", common, signed));
+    }
+    return matrix.map((row, i) => done.get(i) ?? dot(row, x));
+  };
+}
+
+function differInSigns(a: readonly number[], b: readonly number[]): boolean {
   return a.every((c, i) => Math.abs(c) === Math.abs(b[i] ?? 0)) && a.some((c, i) => c !== b[i]);
 }
 
