@@ -4,8 +4,11 @@ import { type Capability, WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/ca
 import { type LoweredModel, lowerModel } from "../../compiler/compile.ts";
 import { type ConvolutionForm, chooseConvolutions } from "../../compiler/graph/convolution.ts";
 import { verifyGraph } from "../../compiler/graph/verify.ts";
+import { verifyKernel } from "../../compiler/kernel/verify.ts";
 import { verifyLoops } from "../../compiler/loop/verify.ts";
 import type { Model } from "../../compiler/model.ts";
+import { scheduleCpu } from "../../compiler/schedule/cpu.ts";
+import { scheduleKernel } from "../../compiler/schedule/gpu.ts";
 import { errorsOf } from "../tools/compare.ts";
 import { DEVICES, modelOf, namedInputs, namedParameters, onOracle, stagedOk } from "../tools/nets.ts";
 import { evaluateGraph } from "./evaluate.ts";
@@ -55,6 +58,11 @@ describe.each(TILES)("%s", (form) => {
       const model = modelOf(text, { N: batch });
       const { loops, graph } = stagedOk(lowerModel(model, WASM_DEFAULT, undefined, form));
       expect(verifyLoops(loops)).toEqual([]);
+      const kernels = [...loops.load.flatMap((step) => (step.kind === "kernel" ? [step.kernel] : [])), ...loops.run];
+      for (const kernel of kernels) {
+        expect(verifyKernel(scheduleCpu(kernel, loops.buffers, WASM_DEFAULT).program, WASM_DEFAULT)).toEqual([]);
+        expect(scheduleKernel(kernel, loops.buffers, WEBGPU_DEFAULT).dispatches.length).toBeGreaterThan(0);
+      }
       // One pipeline takes SwiftShader seconds to compile.
       await expectAlike(
         model,
@@ -77,6 +85,43 @@ async function expectAlike(model: Model, made: Model, devices: readonly (keyof t
     }
   }
 }
+
+test("what follows a convolution is computed where its tiles are put together", () => {
+  const text = `model M(x: f32[N, 8, 8, 8]) -> f32[N, 8, 4, 4] =
+    Conv(8, k=3, pad=1) @a -> BatchNorm @n -> ReLU -> Conv(8, k=3, pad=1) @b -> ReLU -> MaxPool(2) @p -> Conv(8, k=1) @c`;
+  const { loops } = stagedOk(lowerModel(modelOf(text), WASM_DEFAULT, undefined, "winograd 4"));
+  // The caller's planes are copied channels-last, as for any convolution, and the weights wait in panels.
+  expect(loops.run.map(({ name, stores }) => `${name} ${stores.length}`)).toEqual([
+    "x.channels_last 1",
+    "a.winograd.input 36",
+    "a.matmul 1",
+    "a+relu 16",
+    "b.winograd.input 36",
+    "b.matmul 1",
+    "b+relu 4",
+    "c 1",
+    "output.output 1",
+  ]);
+  const weights = loops.buffers.filter(({ name }) => name.includes("winograd.weight"));
+  expect(weights.map(({ layout }) => layout.kind)).toEqual(["panels", "panels"]);
+});
+
+test("rounds within its bound: at most 2 times the direct form's error in tiles of 2, and 6 times in tiles of 4", async () => {
+  const model = modelOf("model M(x: f32[N, 96, 13, 10]) = Conv(16, k=3, pad=1) @c");
+  const [inputs, parameters] = [namedInputs(model.graph), namedParameters(model)];
+  const [want = []] = onOracle(model, inputs, parameters).values();
+  const errors: number[] = [];
+  for (const form of ["direct", ...TILES] as const) {
+    const { graph } = stagedOk(lowerModel(model, WASM_DEFAULT, undefined, form));
+    const [got = []] = (await DEVICES.wasm({ ...model, graph }, inputs, parameters)).values();
+    errors.push(errorsOf(got, want).relL2);
+  }
+  const [direct = 0, two = 0, four = 0] = errors;
+  expect(direct).toBeGreaterThan(0);
+  expect(two).toBeLessThan(2 * direct);
+  expect(four).toBeLessThan(6 * direct);
+  expect(four).toBeLessThan(2e-6);
+});
 
 describe("the choice", () => {
   const choose = (text: string, target: Capability = WASM_DEFAULT): LoweredModel =>
