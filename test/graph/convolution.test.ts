@@ -88,7 +88,7 @@ async function expectAlike(model: Model, made: Model, devices: readonly (keyof t
 
 test("what follows a convolution is computed where its tiles are put together", () => {
   const text = `model M(x: f32[N, 8, 8, 8]) -> f32[N, 8, 4, 4] =
-    Conv(8, k=3, pad=1) @a -> BatchNorm @n -> ReLU -> Conv(8, k=3, pad=1) @b -> ReLU -> MaxPool(2) @p -> Conv(8, k=1) @c`;
+    Conv(16, k=3, pad=1) @a -> BatchNorm @n -> ReLU -> Conv(16, k=3, pad=1) @b -> ReLU -> MaxPool(2) @p -> Conv(8, k=1) @c`;
   const { loops } = stagedOk(lowerModel(modelOf(text), WASM_DEFAULT, undefined, "winograd 4"));
   // The caller's planes are copied channels-last, as for any convolution, and the weights wait in panels.
   expect(loops.run.map(({ name, stores }) => `${name} ${stores.length}`)).toEqual([
