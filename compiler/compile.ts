@@ -10,6 +10,12 @@ import { assemble, type KernelReuse } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
 import { type AttentionChoice, type AttentionTarget, chooseAttention, TABLE_BYTES } from "./graph/attend.ts";
 import { type BindProblem, bindSizes } from "./graph/builder.ts";
+import {
+  type ConvolutionChoice,
+  type ConvolutionForm,
+  type ConvolutionTarget,
+  chooseConvolutions,
+} from "./graph/convolution.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
 import { inferenceRules } from "./graph/inference.ts";
@@ -24,6 +30,7 @@ import { lowerAndExplain } from "./loop/lower.ts";
 import type { Model } from "./model.ts";
 import type { Program } from "./program.ts";
 import type { Precision, Stage } from "./recipe/recipe.ts";
+import { convolutionMs } from "./schedule/cpu-cost.ts";
 import { showSize } from "./size.ts";
 
 /** Memory that the tables of attention of one training step may take together. */
@@ -171,6 +178,8 @@ export interface LoweredModel {
   readonly decisions: readonly Decision[];
   /** Which attention keeps its table, and why. */
   readonly attention: readonly AttentionChoice[];
+  /** How 3×3 convolutions are computed, and why; none in training. */
+  readonly convolutions: readonly ConvolutionChoice[];
 }
 
 /** What the form of attention depends on. */
@@ -192,18 +201,30 @@ function maxBufferBytes(target: Capability): number {
     : target.maxMemory;
 }
 
+/** What the form of convolutions depends on. */
+function convolutionTarget(target: Capability, always: ConvolutionForm | undefined): ConvolutionTarget {
+  const tableBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
+  return { cost: target.kind === "wasm" ? convolutionMs : undefined, tileBytes: tableBytes, always };
+}
+
 /** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
-export function lowerModel(model: Model, target: Capability, form?: AttentionChoice["form"]): Staged<LoweredModel> {
+export function lowerModel(
+  model: Model,
+  target: Capability,
+  form?: AttentionChoice["form"],
+  convolution?: ConvolutionForm,
+): Staged<LoweredModel> {
   const folded = rewrite(model.graph, inferenceRules);
-  const { graph, choices } = chooseAttention(folded, attentionTarget(target, false, form));
-  return lowered(model, graph, choices, target);
+  const convolved = chooseConvolutions(folded, convolutionTarget(target, convolution));
+  const { graph, choices } = chooseAttention(convolved.graph, attentionTarget(target, false, form));
+  return lowered(model, graph, { attention: choices, convolutions: convolved.choices }, target);
 }
 
 /** A graph made from the model's, as loops; results of the nodes in `halves` are stored in half precision. */
 function lowered(
   model: Model,
   graph: Graph,
-  attention: readonly AttentionChoice[],
+  choices: Pick<LoweredModel, "attention" | "convolutions">,
   target: Capability,
   halves: ReadonlySet<GraphNode> = new Set(),
 ): Staged<LoweredModel> {
@@ -219,6 +240,7 @@ function lowered(
     inPlace: true,
     halves,
     copyPlanes: target.kind === "wasm",
+    packActivations: target.kind === "wasm",
     sumInParts: target.kind === "wasm",
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });
@@ -239,7 +261,7 @@ function lowered(
       ),
     );
   }
-  return { ok: { graph, loops, decisions, attention } };
+  return { ok: { graph, loops, decisions, ...choices } };
 }
 
 export interface CompileOptions {
@@ -251,13 +273,15 @@ export interface CompileOptions {
   readonly reuse?: KernelReuse | undefined;
   /** The form of every attention, instead of the one that suits its size: to compare them. */
   readonly attention?: AttentionChoice["form"];
+  /** The same for every convolution that has a choice; in inference only. */
+  readonly convolution?: ConvolutionForm;
 }
 
 /** All stages: from a checked model to a program for one target. */
 export function compile(model: Model, options: CompileOptions): Staged<Program> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const lowered = lowerModel(bound.ok, options.target, options.attention);
+  const lowered = lowerModel(bound.ok, options.target, options.attention, options.convolution);
   if ("diagnostics" in lowered) return lowered;
   return {
     ok: assemble(lowered.ok.loops, {
@@ -318,7 +342,7 @@ export function lowerStep(
   const made = lowered(
     model,
     step.graph,
-    step.attention,
+    { attention: step.attention, convolutions: [] },
     target,
     mixed ? storedAsHalves(step.graph, examples) : undefined,
   );

@@ -352,6 +352,8 @@ const ofCast: GradientRule<"cast"> = (node, upstream, a) => {
 
 const noSecond: GradientRule<OpName> = () => ({ refused: "the gradient of attention has no gradient of its own" });
 
+const onlyInference: GradientRule<OpName> = () => ({ refused: "convolutions take this form in inference only" });
+
 /** The rules by operator. `detach` is the identity through which nothing flows. */
 export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   input: none,
@@ -360,6 +362,9 @@ export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   conv2d: ofConv2d,
   conv2d_input_grad: ofConv2dInputGrad,
   conv2d_weight_grad: ofConv2dWeightGrad,
+  winograd_input: onlyInference,
+  winograd_weight: onlyInference,
+  winograd_output: onlyInference,
   linear: ofLinear,
   matmul: ofMatmul,
   attend: ofAttend,

@@ -10,6 +10,7 @@ import type { DType } from "../../grammar/ast.ts";
 import type { Origin } from "../origin.ts";
 import type { BinaryFn, CompareFn, UnaryFn } from "../scalar.ts";
 import type { Size } from "../size.ts";
+import type { WinogradTile } from "../winograd.ts";
 import type { Region } from "./region.ts";
 
 /** How a parameter starts when no file gives its values. Fans are computed from the parameter's shape. */
@@ -50,6 +51,18 @@ export interface OpAttrs {
   readonly constant: { readonly value: number };
   /** x: [N,C,H,W], w: [O,C/groups,KH,KW], b?: [O] -> [N,O,H',W']. */
   readonly conv2d: Convolution;
+  /**
+   * The three parts of a 3×3 convolution of stride 1 by Winograd's minimal filtering (winograd.ts), in tiles of `tile` ×
+   * `tile` results with S = tile + 2; only the rewrite for inference makes them. x: [N,C,H,W] -> [S·S, N·TH·TW, C].
+   */
+  readonly winograd_input: { readonly tile: WinogradTile; readonly pad: Pair };
+  /** w: [O,C,3,3] -> [S·S, C, O]. */
+  readonly winograd_weight: { readonly tile: WinogradTile };
+  /**
+   * m: [S·S, N·TH·TW, O], b?: [O] -> [N,O,H',W'] for a convolution to `size` = [H',W']; with `pool` 2 the greatest of each
+   * 2 × 2 results, [N,O,⌊H'/2⌋,⌊W'/2⌋].
+   */
+  readonly winograd_output: { readonly tile: WinogradTile; readonly size: Pair; readonly pool: 1 | 2 };
   /** dy: [N,O,H',W'], w: as in conv2d -> [N,C,H,W] with `size` = [H,W]. */
   readonly conv2d_input_grad: Convolution & { readonly size: Pair };
   /** x: [N,C,H,W], dy: [N,O,H',W'] -> [O,C/groups,KH,KW] with `k` = [KH,KW]. */

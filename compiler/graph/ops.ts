@@ -11,6 +11,7 @@ import * as gradients from "../loop/lower-gradients.ts";
 import * as maps from "../loop/lower-maps.ts";
 import * as products from "../loop/lower-products.ts";
 import * as reductions from "../loop/lower-reductions.ts";
+import * as winograd from "../loop/lower-winograd.ts";
 import { add, mul, product, type Size } from "../size.ts";
 import { GRADIENTS, type GradientRule } from "./gradient-rules.ts";
 import type { OpAttrs, OpName, TensorType } from "./graph.ts";
@@ -75,6 +76,27 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
     macs: ([, dy], out) => mul(product(dy?.shape ?? []), product(out.shape.slice(1))),
     gradient: GRADIENTS.conv2d_weight_grad,
     lower: gradients.lowerConv2dWeightGrad,
+  },
+  winograd_input: {
+    doc: "Bᵀ·d·B of every tile d of an image, of which neighbours share two rows or columns",
+    arity: [1, 1],
+    shape: shapes.winogradInput,
+    gradient: GRADIENTS.winograd_input,
+    lower: winograd.lowerWinogradInput,
+  },
+  winograd_weight: {
+    doc: "G·g·Gᵀ of every 3×3 window g",
+    arity: [1, 1],
+    shape: shapes.winogradWeight,
+    gradient: GRADIENTS.winograd_weight,
+    lower: winograd.lowerWinogradWeight,
+  },
+  winograd_output: {
+    doc: "Aᵀ·m·A of every tile m of products, plus b [O], put together to an image; pooled where asked for",
+    arity: [1, 2],
+    shape: shapes.winogradOutput,
+    gradient: GRADIENTS.winograd_output,
+    lower: winograd.lowerWinogradOutput,
   },
   linear: {
     doc: "x·wᵀ + b on the last axis: x [...B,D], w [O,D], b [O]",

@@ -44,6 +44,10 @@ function countsExamples(node: GraphNode, examples: ReadonlySet<GraphNode>, input
     case "param":
     case "constant":
     case "conv2d_weight_grad":
+    // Never in a training step, which is what halves are for.
+    case "winograd_input":
+    case "winograd_weight":
+    case "winograd_output":
       return false;
     case "matmul":
       return rank === 2 ? operandDoes(0) : operandDoes();

@@ -65,6 +65,14 @@ function attributes(node: GraphNode): string {
       const made = "size" in node.attrs ? `to ${node.attrs.size.join("x")}` : "";
       return list([made, `k=${k.join("x")}`, `stride=${stride.join("x")}`, pair("pad", pad, 0), counted]);
     }
+    case "winograd_input":
+      return list([`tile=${node.attrs.tile}`, pair("pad", node.attrs.pad, 0)]);
+    case "winograd_weight":
+      return `tile=${node.attrs.tile}`;
+    case "winograd_output": {
+      const { tile, size, pool } = node.attrs;
+      return list([`tile=${tile}`, `to ${size.join("x")}`, pool === 1 ? "" : `pool=${pool}`]);
+    }
     case "softmax":
     case "concat":
       return `axis=${node.attrs.axis}`;

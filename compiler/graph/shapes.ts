@@ -259,6 +259,42 @@ export function matmul([a, b]: Inputs): Ruled {
   return isProblem(batch) ? batch : { shape: [...batch.shape, m, p], dtype: left.dtype };
 }
 
+/** Tiles of a convolution's result along each side. */
+const tilesOf = (size: readonly number[], tile: number): readonly number[] => size.map((s) => Math.ceil(s / tile));
+
+/** Winograd's forms are made on bound graphs by one rewrite: a misfit is told briefly. */
+export function winogradInput([x]: Inputs, { tile, pad }: OpAttrs["winograd_input"]): Ruled {
+  const image = given(x);
+  const wrong = signature("winograd_input", "x: [N, C, H, W]", image, 4);
+  if (wrong) return wrong;
+  const size = image.shape.slice(2).map((side, i) => (isKnown(side) ? side + 2 * (pad[i] ?? 0) - 2 : 0));
+  if (size.some((side) => side < 1)) return winogradMisfit(image);
+  const tiles = tilesOf(size, tile).reduce<Size>((count, along) => mul(count, along), axisOf(image, 0));
+  return { shape: [(tile + 2) ** 2, tiles, axisOf(image, 1)], dtype: image.dtype };
+}
+
+export function winogradWeight([w]: Inputs, { tile }: OpAttrs["winograd_weight"]): Ruled {
+  const weight = given(w);
+  const windows = weight.shape.slice(2);
+  if (weight.shape.length !== 4 || !windows.every((side) => equal(side, 3))) return winogradMisfit(weight);
+  return { shape: [(tile + 2) ** 2, axisOf(weight, 1), axisOf(weight, 0)], dtype: weight.dtype };
+}
+
+export function winogradOutput([m, b]: Inputs, { tile, size, pool }: OpAttrs["winograd_output"]): Ruled {
+  const products = given(m);
+  const tiles = tilesOf(size, tile).reduce((count, along) => count * along, 1);
+  const images = divExact(axisOf(products, 1), tiles);
+  if (products.shape.length !== 3 || !equal(axisOf(products, 0), (tile + 2) ** 2) || images === undefined)
+    return winogradMisfit(products);
+  const channels = axisOf(products, 2);
+  const misfit = b && vector("winograd_output", "b: [O]", b, channels);
+  return misfit ?? { shape: [images, channels, ...size.map((s) => Math.floor(s / pool))], dtype: products.dtype };
+}
+
+function winogradMisfit(type: TensorType): ShapeProblem {
+  return problem("E0302", "the parts of a convolution do not fit each other", { label: `${showType(type)} given` });
+}
+
 /** The result of attention: a row of q, as wide as v. Only passes make these operators, so a misfit is told briefly. */
 export function attend([q, k, v]: Inputs): Ruled {
   const [queries, values] = [given(q), given(v)];

@@ -199,11 +199,24 @@ export interface WasmFunction {
 const vector = (items: readonly Code[]): number[] => [...unsigned(items.length), ...items.flat()];
 const name = (text: string): number[] => vector([...new TextEncoder().encode(text)].map((byte) => [byte]));
 
-function section(id: number, content: readonly number[]): Uint8Array {
-  return Uint8Array.from([id, ...unsigned(content.length), ...content]);
+function section(id: number, content: Bytes): Uint8Array<ArrayBuffer> {
+  return joined([[id, ...unsigned(content.length)], content]);
 }
 
-function body(fn: WasmFunction): number[] {
+type Bytes = readonly number[] | Uint8Array;
+
+/** Functions are thousands of bytes: they are copied, not spread. */
+function joined(parts: readonly Bytes[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+function body(fn: WasmFunction): readonly Bytes[] {
   const groups: [number, ValueType][] = [];
   for (const type of fn.locals) {
     const last = groups.at(-1);
@@ -212,7 +225,7 @@ function body(fn: WasmFunction): number[] {
   }
   const declared = vector(groups.map(([count, type]) => unsigned(count).concat(VALUE_TYPE[type])));
   const size = declared.length + fn.code.length + 1;
-  return [...unsigned(size), ...declared, ...fn.code, 0x0b];
+  return [unsigned(size), declared, fn.code, [0x0b]];
 }
 
 /**
@@ -226,8 +239,8 @@ export function encodeModule(functions: readonly WasmFunction[]): Uint8Array<Arr
     ...vector(fn.results.map((type) => [VALUE_TYPE[type]])),
   ]);
   const sharedWithMaximum = 0x03;
-  const parts = [
-    Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00),
+  return joined([
+    [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
     section(1, vector(types)),
     section(
       2,
@@ -235,13 +248,6 @@ export function encodeModule(functions: readonly WasmFunction[]): Uint8Array<Arr
     ),
     section(3, vector(functions.map((_, index) => unsigned(index)))),
     section(7, vector([[...name("run"), 0x00, ...unsigned(functions.length - 1)]])),
-    section(10, vector(functions.map(body))),
-  ];
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
+    section(10, joined([unsigned(functions.length), ...functions.flatMap(body)])),
+  ]);
 }

@@ -7,7 +7,8 @@
  * One module so serves every layer that has an equal kernel.
  *
  * On the CPU an argument's or local array's name, used as a variable, is its byte address, and a load or store may name
- * any i32 variable that holds a byte address. Offsets that are constant become part of the instruction.
+ * any i32 variable that holds a byte address. Offsets that are constant become part of the instruction; so does a positive
+ * constant that is added to an index, whose other part must then not be negative.
  */
 import type { BinaryFn, UnaryFn } from "../scalar.ts";
 import { LANES } from "./build.ts";
@@ -233,9 +234,11 @@ class Body {
     const half = this.halves.has(name);
     this.put(indexed("local.get", this.variable(name).local));
     if (index.kind === "const" && index.value >= 0) return index.value * (half ? 2 : 4);
-    this.expr(index);
+    // An offset is added without wrapping around: what it is added to must not be below 0, as schedules see to.
+    const shifted = index.kind === "int" && index.op === "add" && index.right.kind === "const" && index.right.value > 0;
+    this.expr(shifted ? index.left : index);
     this.put(i32Const(half ? 1 : 2), plain("i32.shl"), plain("i32.add"));
-    return 0;
+    return shifted && index.right.kind === "const" ? index.right.value * (half ? 2 : 4) : 0;
   }
 
   /** One half or four from memory, as f32: a vector in either case. */

@@ -73,7 +73,7 @@ export interface Builder {
   readonly axis: (name: string, size: number) => Affine;
   /** `otherwise` is the value where a guard fails. */
   readonly load: (value: Value, index: readonly Affine[], guards?: readonly Guard[], otherwise?: number) => Scalar;
-  readonly store: (buffer: Buffer, index: readonly Affine[], value: Scalar) => void;
+  readonly store: (buffer: Buffer, index: readonly Affine[], value: Scalar, guards?: readonly Guard[]) => void;
   readonly finish: (what: {
     readonly name: string;
     readonly layers: readonly string[];
@@ -104,8 +104,8 @@ export function kernelBuilder(buffers: readonly Buffer[]): Builder {
       };
       return { kind: "load", index: addLoad(loads, load) };
     },
-    store: (buffer, index, value) => {
-      stores.push({ buffer: buffer.id, index, guards: [], value });
+    store: (buffer, index, value, guards = []) => {
+      stores.push({ buffer: buffer.id, index, guards, value });
     },
     finish: ({ name, layers, reduce, inner, macs = 0 }) => {
       const own = inner === undefined ? {} : { inner };
@@ -127,8 +127,19 @@ export function addLoad(loads: Load[], load: Load): number {
   return at >= 0 ? at : loads.push(load) - 1;
 }
 
+const loadKeys = new WeakMap<Load, string>();
+
 /** Equal for loads of equal elements. */
 export function loadKey(load: Load): string {
+  let text = loadKeys.get(load);
+  if (text === undefined) {
+    text = keyOf(load);
+    loadKeys.set(load, text);
+  }
+  return text;
+}
+
+function keyOf(load: Load): string {
   const guards = load.guards.map((guard) => `${key(guard.index)}<${guard.size}`);
   const otherwise = guards.length > 0 ? load.otherwise : "";
   return `${load.buffer}[${load.index.map(key).join()}]${guards.join("&")}:${otherwise}`;
@@ -349,11 +360,12 @@ export function mergeAxes(kernel: Kernel, buffers: readonly Buffer[]): Kernel {
     ...[...kernel.loads, ...kernel.stores].flatMap((access) => access.guards.flatMap((guard) => axesOf(guard.index))),
     ...axisLeaves(kernel),
   ]);
-  const addresses = walked(kernel, buffers);
+  let addresses: readonly Affine[] | undefined;
   const joins = (outer: number): boolean => {
     const [a, b] = [kernel.axes[outer], kernel.axes[outer + 1]];
     if (a === undefined || b === undefined || pinned.has(outer) || pinned.has(outer + 1)) return false;
     if (outputs.has(outer) !== outputs.has(outer + 1) || inner.has(outer) !== inner.has(outer + 1)) return false;
+    addresses ??= walked(kernel, buffers);
     return addresses.every((address) => {
       const [far, near] = [strideOf(address, outer), strideOf(address, outer + 1)];
       return far !== undefined && near !== undefined && far === near * b.size;

@@ -16,7 +16,7 @@ import { addLoad, affineScalar, canonical, redraw, withScalars } from "./build.t
 import { classify } from "./contraction.ts";
 import { KernelList } from "./kernel-list.ts";
 import { elementBytes, elementCount, product } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Load } from "./loops.ts";
+import type { Affine, Buffer, Guard, Kernel, Load, Store } from "./loops.ts";
 
 /** One possible fusion: what became of it, and why. */
 export interface Decision {
@@ -216,6 +216,11 @@ function intoStores(
     return "another result of the producer is needed earlier";
   }
 
+  // A map's result in several parts, each with a store of its own: what works on it follows each of them.
+  if (producer.reduce === undefined && [...shared].some((id) => isInParts(producer, id))) {
+    return beside ? "it is stored in parts" : intoParts(producer, consumer, shared, others, buffers, options);
+  }
+
   // Every shared element is read at one place: the consumer's axes follow from the producer's.
   let axes: readonly Affine[] | undefined;
   for (const load of consumer.loads) {
@@ -252,6 +257,62 @@ function intoStores(
     stores: [...others, ...stores],
     layers: [...new Set([...producer.layers, ...consumer.layers])],
   };
+  return accept(fused, producer, buffers, options);
+}
+
+function isInParts({ stores }: Kernel, id: number): boolean {
+  const parts = stores.filter(({ buffer }) => buffer === id);
+  return parts.length > 1 || parts.some(({ guards }) => guards.length > 0);
+}
+
+/** `consumer`, a MAP, once for each part in which `producer` stores what it reads, under the guards of that part. */
+function intoParts(
+  producer: Kernel,
+  consumer: Kernel,
+  shared: ReadonlySet<number>,
+  others: readonly Store[],
+  buffers: readonly Buffer[],
+  options: FuseOptions,
+): Kernel | Refusal {
+  const read = consumer.loads.filter((load) => shared.has(load.buffer));
+  const [only] = read;
+  if (only === undefined || read.length > 1) return "it is read at two places";
+  if (only.guards.length > 0 || consumer.stores.some((store) => store.guards.length > 0)) {
+    return "it is read under a guard";
+  }
+  const extents = axisSizes(consumer);
+  if (product(extents) !== product(bufferAt(buffers, only.buffer).shape)) {
+    return "it is not read element by element, each once";
+  }
+  const sizes = axisSizes(producer);
+  const all = consumer.axes.map((_, a) => a);
+  const loads: Load[] = [...producer.loads];
+  const stores: Store[] = [...others];
+  for (const part of producer.stores) {
+    if (part.buffer !== only.buffer) continue;
+    const axes = invert(only.index, extents, all, part.index, sizes);
+    if (axes === undefined) return "it is not read element by element, each once";
+    const moved = consumer.loads.map((load): Scalar => {
+      if (load === only) return part.value;
+      return { kind: "load", index: addLoad(loads, substituteLoad(load, axes, sizes)) };
+    });
+    for (const store of withScalars(consumer, inlining(moved, axes, sizes)).stores) {
+      const index = store.index.map((at) => substitute(at, axes, sizes));
+      stores.push({ ...store, index, guards: part.guards });
+    }
+  }
+  const fused: Kernel = {
+    ...producer,
+    name: `${producer.name}+${consumer.name.split(".").at(-1)}`,
+    loads,
+    stores,
+    layers: [...new Set([...producer.layers, ...consumer.layers])],
+  };
+  // The producer reads what lies side by side, and one trip through its result costs less than reading it otherwise.
+  const [along, after] = [producer, fused].map((kernel) => lastStride(kernel, buffers));
+  if (along !== undefined && (producer.axes[along]?.size ?? 1) >= LONG_RUN && after !== along) {
+    return "it would store across memory";
+  }
   return accept(fused, producer, buffers, options);
 }
 
@@ -380,8 +441,9 @@ function inlineProducer(
     layers: [...new Set([...producer.layers, ...reader.layers])],
   };
   if (isAffineKernel(reader, buffers) && !isAffineKernel(fused, buffers)) return "its addresses would need divisions";
-  if (classify(reader, buffers) !== undefined && isTurned(producer, reader, fused, buffers)) {
-    return "the product would read across memory";
+  const again = reader.loads.filter((load) => load.buffer === store.buffer).length > 1;
+  if ((again || classify(reader, buffers) !== undefined) && isTurned(producer, reader, fused, buffers)) {
+    return `the ${again ? "reader" : "product"} would read across memory`;
   }
   return accept(fused, reader, buffers, options);
 }

@@ -43,6 +43,8 @@ export interface LowerOptions {
    * reads runs of memory.
    */
   readonly copyPlanes?: boolean;
+  /** What many rows are multiplied with is packed once for all of them, though it is no weight. */
+  readonly packActivations?: boolean;
   /** Long sums with few results in parts, for threads to share. */
   readonly sumInParts?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
@@ -68,7 +70,7 @@ export function lowerAndExplain(
     [...halves].flatMap((node) => results.get(node) ?? []),
   );
   const split = splitRows({ ...plain, buffers: stored, run: run.kernels }, maxBufferBytes);
-  const packed = panelWidth > 0 ? packWeights(split, panelWidth, options.packFrom ?? 1) : split;
+  const packed = panelWidth > 0 ? packWeights(split, panelWidth, options) : split;
   const parted = options.sumInParts === true ? sumInParts(packed) : packed;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);

@@ -22,18 +22,29 @@ const LEAST_ROWS = 64;
 const KEPT_FOR = 32;
 
 /**
- * The draft with every right operand that is a weight packed into panels of `width` columns; where fewer than `leastRows`
- * rows are multiplied with fixed weights that lie along K, they stay as they are.
+ * Rows from which on an activation is packed for all tiles of a product together, instead of by each tile of rows for
+ * itself.
  */
-export function packWeights(draft: Draft, width: number, leastRows: number): Draft {
+const SHARED_ROWS = 128;
+
+/** What is packed besides weights of state, and what is not. */
+export interface PackOptions {
+  /** Fixed weights that lie along K stay as they are where fewer rows are multiplied with them; 1 if not given. */
+  readonly packFrom?: number | undefined;
+  /** Also pack what else many rows are multiplied with. */
+  readonly packActivations?: boolean | undefined;
+}
+
+/** The draft with every right operand that is a weight packed into panels of `width` columns. */
+export function packWeights(draft: Draft, width: number, options: PackOptions): Draft {
   const buffers = [...draft.buffers];
   const load = [...draft.load];
   const packed = new Map<string, { readonly buffer: Buffer; lastRead: number }>();
   const run = draft.run.flatMap((kernel, position) => {
-    const plan = planOf(kernel, buffers, leastRows);
+    const plan = planOf(kernel, buffers, options);
     if (plan === undefined) return [kernel];
     const source = bufferAt(buffers, plan.load.buffer);
-    const learned = source.role === "state";
+    const learned = source.role !== "param" && source.role !== "constant";
     const candidate: Buffer = {
       id: buffers.length,
       name: `${source.name}.packed`,
@@ -75,18 +86,25 @@ interface PackPlan {
   readonly index: readonly Affine[];
 }
 
-function planOf(kernel: Kernel, buffers: readonly Buffer[], leastRows: number): PackPlan | undefined {
+function planOf(
+  kernel: Kernel,
+  buffers: readonly Buffer[],
+  { packFrom = 1, packActivations = false }: PackOptions,
+): PackPlan | undefined {
   const contraction = classify(kernel, buffers);
   const at = contraction?.right.plain;
   if (contraction === undefined || at === undefined) return undefined;
   const load = loadAt(kernel, at);
-  const { role } = bufferAt(buffers, load.buffer);
+  const { role, dtype } = bufferAt(buffers, load.buffer);
+  const { m } = contraction.sizes;
   const fixed = role === "param" || role === "constant";
-  const learned = role === "state" && contraction.sizes.m >= LEAST_ROWS;
-  if ((!fixed && !learned) || load.guards.length > 0) return undefined;
+  const learned = role === "state" && m >= LEAST_ROWS;
+  // Panels are read in place, which halves are not.
+  const passing = packActivations && (role === "activation" || role === "input") && m >= SHARED_ROWS && dtype === "f32";
+  if ((!fixed && !learned && !passing) || load.guards.length > 0) return undefined;
   const inner = contraction.k.at(-1);
   const alongK = inner !== undefined && strideOf(offsetOf(kernel, buffers, load), inner) === 1;
-  if (contraction.sizes.m < leastRows && alongK) return undefined;
+  if (m < packFrom && alongK) return undefined;
   const read = loadAxes(load);
   const batch = contraction.batch.filter((a) => read.includes(a));
   const { n, k } = contraction;

@@ -79,9 +79,11 @@ export interface CpuPlan {
 }
 
 /** Bytes of scratch memory that a tile of partial sums may take, and most values of K in a block: both from timings. */
-const SUMS_BYTES = 196608;
+const SUMS_BYTES = 98304;
 const BLOCK_K = 384;
 const TILE_M = 96;
+/** Columns whose multiples fall into the same cache sets in neighbouring rows. */
+const WIDE = 256;
 /** Tasks wanted for each thread, and tiles that are not made smaller for their sake. */
 const TASKS_A_THREAD = 8;
 const LEAST_N = 16;
@@ -159,7 +161,8 @@ interface Context extends Packing {
 
 /** Elements between rows in scratch memory: not a power of two, or rows would fall into the same cache sets. */
 export const leftStride = (plan: CpuPlan): number => upTo(plan.blockK, 4) + 4;
-const sumStride = (plan: CpuPlan): number => plan.tileN * PANEL;
+/** The same for sums, where tiles are wide. */
+const sumStride = ({ tileN }: CpuPlan): number => tileN * PANEL + ((tileN * PANEL) % WIDE === 0 ? 16 : 0);
 
 /** Scratch arrays of a plan. */
 function contractionLocals(plan: CpuPlan): { left: LocalArray; right: LocalArray; sums: LocalArray } {

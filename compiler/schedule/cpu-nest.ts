@@ -31,7 +31,7 @@ import {
   widen,
 } from "../kernel/build.ts";
 import type { Expr, Stmt } from "../kernel/ir.ts";
-import { axesOf, bounds, strideOf, wrapped } from "../loop/affine.ts";
+import { axesOf, bounds, key, strideOf, wrapped } from "../loop/affine.ts";
 import type { Affine, Atom, Guard } from "../loop/loops.ts";
 import { type Counters, type Draw, foldScalars, type Leaves, type Scalar } from "../scalar.ts";
 
@@ -57,6 +57,8 @@ export interface Access {
   readonly condition: Expr | undefined;
   /** Value of a load where a guard fails. */
   readonly otherwise: number;
+  /** Elements behind the address: accesses that differ in nothing else share its arithmetic. */
+  readonly shift: number;
   /** Within a vector: lanes are neighbours in memory, or have accesses of their own; undefined: one for all lanes. */
   readonly lanes?: "next" | "apart";
 }
@@ -92,9 +94,13 @@ export function accessOf(
     const { min, max } = bounds(index, sizes);
     return min < 0 || max >= size;
   });
+  const rest = { terms: offset.terms, constant: 0 };
+  // Only what is never below 0 can stand in front of a shift, which is added without wrapping around.
+  const shifts = offset.constant > 0 && base.kind === "const" && base.value >= 0 && bounds(rest, sizes).min >= 0;
   return {
     name,
-    address: { base: add(base, int(offset.constant)), rest: { terms: offset.terms, constant: 0 } },
+    address: { base: shifts ? base : add(base, int(offset.constant)), rest },
+    shift: shifts ? offset.constant : 0,
     guards: needed.map(({ index, size }) => ({
       index: { base: int(index.constant), rest: { terms: index.terms, constant: 0 } },
       size,
@@ -142,12 +148,17 @@ export function named(scope: Pick<Scope, "fresh">, prefix: string, value: Expr, 
  */
 function bindAxes(scope: Scope, values: ReadonlyMap<number, Expr>, out: Stmt[]): Scope {
   const bound = new Map([...scope.bound, ...values]);
+  const made = new Map<string, Expr>();
   const advance = (partial: Partial, prefix: string): Partial => {
     const ready = partial.rest.terms.filter(({ atom }) => atomAxes(atom).every((axis) => bound.has(axis)));
     if (ready.length === 0) return partial;
     const rest = { terms: partial.rest.terms.filter((term) => !ready.includes(term)), constant: 0 };
-    const sum = add(affineExpr({ terms: ready, constant: 0 }, bound), partial.base);
-    return { base: named(scope, prefix, sum, out), rest };
+    const now = { terms: ready, constant: 0 };
+    const same = isSimple(partial.base) ? `${key(now)} ${JSON.stringify(partial.base)}` : undefined;
+    const known = same === undefined ? undefined : made.get(same);
+    const base = known ?? named(scope, prefix, add(affineExpr(now, bound), partial.base), out);
+    if (same !== undefined) made.set(same, base);
+    return { base, rest };
   };
   const accesses = new Map<string, Access>();
   for (const [key, access] of scope.accesses) {
@@ -273,9 +284,12 @@ export function openVector(scope: Scope, axis: number, first: Expr, out: Stmt[])
 /** Reads and writes at a place where every axis is bound; statements go to `out`. */
 export function siteOf(scope: Scope, out: Stmt[]): Site {
   const type = scope.vector === undefined ? "f32" : "vec4";
+  // A sum with a constant is one with a shift: any other may have a part below 0.
+  const indexOf = ({ address, shift }: Access): Expr =>
+    add(shift > 0 || address.base.kind !== "int" ? address.base : named(scope, "at", address.base, out), int(shift));
   const readAs = (access: Access, as: "f32" | "vec4"): Expr => {
     if (access.address.rest.terms.length > 0) throw new Error(`internal: an address into ${access.name} is not bound`);
-    const value = load(as, access.name, access.address.base);
+    const value = load(as, access.name, indexOf(access));
     if (access.condition === undefined) return named(scope, "v", value, out);
     const otherwise = as === "vec4" ? widen(float(access.otherwise)) : float(access.otherwise);
     if (access.condition.kind === "const") {
@@ -317,7 +331,7 @@ export function siteOf(scope: Scope, out: Stmt[]): Site {
       const access = accessIn(scope, key);
       if (type === "vec4" && access.lanes !== "next") throw new Error(`internal: lanes of ${access.name} lie apart`);
       const stored = type === "vec4" ? widen(value) : value;
-      const statement: Stmt = { kind: "store", to: access.name, index: access.address.base, value: stored };
+      const statement: Stmt = { kind: "store", to: access.name, index: indexOf(access), value: stored };
       out.push(...(access.condition === undefined ? [statement] : when(access.condition, [statement])));
     },
   };
@@ -348,7 +362,8 @@ export interface Range {
 
 /**
  * Runs `body` over part of `axis`: in vectors of four, then one by one.
- * Where a single condition over outer axes guards the loads, it is tested once, outside of the loops.
+ * Where a single condition over outer axes guards the loads, it is tested once, outside of the loops; where there are
+ * several, all together are, so that places where all of them hold go without.
  */
 export function vectorLoop(
   scope: Scope,
@@ -356,26 +371,36 @@ export function vectorLoop(
   range: Range,
   body: (inner: Scope) => readonly Stmt[],
 ): readonly Stmt[] {
-  const hoisted = commonCondition(scope, axis);
-  if (hoisted !== undefined) {
+  const conditions = conditionsAlong(scope, axis);
+  const all = conditions.reduce<Expr | undefined>(
+    (both, one) => (both === undefined ? one : and(both, one)),
+    undefined,
+  );
+  if (all !== undefined) {
     const known = (value: 0 | 1): Scope => ({
       ...scope,
       accesses: new Map(
-        [...scope.accesses].map(([key, access]) => [
-          key,
-          access.condition === hoisted ? { ...access, condition: { kind: "const", type: "bool", value } } : access,
+        [...scope.accesses].map(([at, access]) => [
+          at,
+          access.condition === undefined ? access : { ...access, condition: { kind: "const", type: "bool", value } },
         ]),
       ),
     });
+    const otherwise = conditions.length === 1 ? known(0) : scope;
     return [
       {
         kind: "if",
-        condition: hoisted,
-        then: vectorLoop(known(1), axis, range, body),
-        otherwise: vectorLoop(known(0), axis, range, body),
+        condition: all,
+        then: plainLoop(known(1), axis, range, body),
+        otherwise: plainLoop(otherwise, axis, range, body),
       },
     ];
   }
+  return plainLoop(scope, axis, range, body);
+}
+
+/** A loop in vectors and its rest, conditions tested where they are. */
+function plainLoop(scope: Scope, axis: number, range: Range, body: (inner: Scope) => readonly Stmt[]): readonly Stmt[] {
   const size = scope.sizes[axis] ?? 1;
   const whole = size - (size % 4);
   const statements: Stmt[] = [];
@@ -399,15 +424,14 @@ function maximum(left: Expr, right: Expr): Expr {
   return { kind: "int", type: "i32", op: "max", left, right };
 }
 
-/** The one condition that guards loads here and does not change along `axis`; undefined if there are several or none. */
-function commonCondition(scope: Scope, axis: number): Expr | undefined {
+/** The conditions that guard accesses here, if none of them changes along `axis`. */
+function conditionsAlong(scope: Scope, axis: number): readonly Expr[] {
   const conditions = new Set<Expr>();
   for (const { condition, guards } of scope.accesses.values()) {
-    if (guards.some(({ index }) => axesOf(index.rest).includes(axis))) return undefined;
+    if (guards.some(({ index }) => axesOf(index.rest).includes(axis))) return [];
     if (condition !== undefined && condition.kind !== "const") conditions.add(condition);
   }
-  const [only] = conditions;
-  return conditions.size === 1 ? only : undefined;
+  return [...conditions];
 }
 
 // ------------------------------------------------------------------------------------------------------------- scalars

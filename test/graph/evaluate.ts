@@ -10,6 +10,7 @@ import type { BinaryFn, CompareFn, UnaryFn } from "../../compiler/scalar.ts";
 import { isKnown } from "../../compiler/size.ts";
 import { attention } from "./attend.ts";
 import { uniformNumber } from "./philox.ts";
+import { winograd } from "./winograd.ts";
 
 interface Tensor {
   readonly shape: readonly number[];
@@ -57,6 +58,10 @@ function compute(
       return conv2dInputGrad(shape, arg(0), arg(1), node.attrs);
     case "conv2d_weight_grad":
       return conv2dWeightGrad(shape, arg(0), arg(1), node.attrs);
+    case "winograd_input":
+    case "winograd_weight":
+    case "winograd_output":
+      return winograd(node, arg(0), args[1]);
     case "linear":
       return linear(shape, arg(0), arg(1), args[2]);
     case "matmul":

@@ -5,6 +5,7 @@ import { loadAt } from "../../compiler/loop/access.ts";
 import { type Contraction, kernelClass } from "../../compiler/loop/contraction.ts";
 import type { Kernel, Loops } from "../../compiler/loop/loops.ts";
 import { lowerGraph } from "../../compiler/loop/lower.ts";
+import { verifyLoops } from "../../compiler/loop/verify.ts";
 import { Net } from "./nets.ts";
 
 function lower(make: (net: Net) => GraphNode, fuse = false, panelWidth = 0): Loops {
@@ -121,5 +122,18 @@ describe("packing", () => {
     expect(lower(shared, true, 4).buffers.filter((buffer) => buffer.role === "constant").length).toBe(1);
     const plain = (net: Net): GraphNode => net.matmul(net.input("x", [3, 8]), net.param("w", [8, 5]));
     expect(lower(plain, true, 1024).buffers.map((buffer) => buffer.role)).toEqual(["input", "param", "output"]);
+  });
+  it("packs what many rows are multiplied with once for all of them, where asked to", () => {
+    const product = (rows: number, packActivations: boolean): readonly string[] => {
+      const net = new Net();
+      const made = net.matmul(net.input("x", [rows, 9]), net.input("y", [9, 20]));
+      const options = { panelWidth: 8, maxBufferBytes: 2 ** 30, fuse: true, packActivations };
+      const loops = lowerGraph(net.output("out", made).graph(), options);
+      expect(verifyLoops(loops)).toEqual([]);
+      return loops.run.map(({ name }) => name);
+    };
+    expect(product(128, true)).toEqual(["y.pack", "matmul"]);
+    expect(product(127, true)).toEqual(["matmul"]);
+    expect(product(128, false)).toEqual(["matmul"]);
   });
 });

@@ -14,6 +14,7 @@ import {
   type Staged,
 } from "../../../compiler/compile.ts";
 import type { AttentionChoice } from "../../../compiler/graph/attend.ts";
+import type { ConvolutionChoice } from "../../../compiler/graph/convolution.ts";
 import { costOf } from "../../../compiler/graph/cost.ts";
 import { printGraph } from "../../../compiler/graph/print.ts";
 import { printKernel, printLoops } from "../../../compiler/loop/print.ts";
@@ -139,11 +140,16 @@ interface AttentionForms {
   readonly training: readonly AttentionChoice[];
 }
 
-function attentionForms(model: Model, target: Capability): AttentionForms {
+/** What was chosen for a target, for whoever wants to know why. */
+function chosenForms(
+  model: Model,
+  target: Capability,
+): { readonly attention: AttentionForms; readonly convolutions: readonly ConvolutionChoice[] } {
+  const inference = lowerModel(model, target);
   const choices = (made: Staged<LoweredModel>): readonly AttentionChoice[] => ("ok" in made ? made.ok.attention : []);
   return {
-    inference: choices(lowerModel(model, target)),
-    training: choices(lowerStep(model, plainStage(model), target)),
+    attention: { inference: choices(inference), training: choices(lowerStep(model, plainStage(model), target)) },
+    convolutions: "ok" in inference ? inference.ok.convolutions : [],
   };
 }
 
@@ -160,10 +166,34 @@ function attentionLines({ inference, training }: AttentionForms): readonly strin
   return rows.length === 0 ? [] : [table(["attention", "", "scores", "form", "why"], rows)];
 }
 
+/** How 3×3 convolutions are computed in inference; those that are computed alike, for one reason, in one line. */
+function convolutionLines(choices: readonly ConvolutionChoice[]): readonly string[] {
+  const alike = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
+  for (const { layer, channels, filters, size, form, reason, pool } of choices) {
+    const shape = `${channels} → ${filters} at ${size.join("×")}`;
+    const pooled = pool === undefined ? "" : `; pool ${pool.fused ? "in its stores" : "apart"}: ${pool.reason}`;
+    const cells = [shape, form, reason + pooled];
+    const known = alike.get(cells.join());
+    if (known === undefined) alike.set(cells.join(), { layers: [layer], cells });
+    else known.layers.push(layer);
+  }
+  if (alike.size === 0) return [];
+  const rows = [...alike.values()].map(({ layers, cells }) => [layers.join(" "), ...cells]);
+  return [table(["convolution 3×3", "", "form", "why"], rows)];
+}
+
 function costView(
   model: Model,
   at: string | undefined,
-  { memory, attention }: { readonly memory?: PlannedMemory; readonly attention?: AttentionForms },
+  {
+    memory,
+    attention,
+    convolutions,
+  }: {
+    readonly memory?: PlannedMemory;
+    readonly attention?: AttentionForms;
+    readonly convolutions?: readonly ConvolutionChoice[];
+  },
 ): View {
   const { layers, total } = costOf(model.graph);
   const shown = layers.filter(({ layer }) => inside(layer, at));
@@ -200,12 +230,14 @@ function costView(
             memoryLine("memory for a training step, SGD with momentum", memory.training),
           ]),
       ...(attention === undefined ? [] : attentionLines(attention).flatMap((lines) => ["", lines])),
+      ...(convolutions === undefined ? [] : convolutionLines(convolutions).flatMap((lines) => ["", lines])),
     ].join("\n"),
     json: {
       layers: rows,
       total: sum,
       ...(memory === undefined ? {} : { memory }),
       ...(attention === undefined ? {} : { attention }),
+      ...(convolutions === undefined ? {} : { convolutions }),
     },
   };
 }
@@ -323,7 +355,7 @@ export async function inspect(file: string, options: InspectOptions): Promise<Ex
     case "cost": {
       const target = options.at === undefined ? await targetRecord(options.target) : undefined;
       const planned =
-        target === undefined ? {} : { memory: plannedMemory(model, target), attention: attentionForms(model, target) };
+        target === undefined ? {} : { memory: plannedMemory(model, target), ...chosenForms(model, target) };
       show(costView(model, options.at, planned), reporting.json);
       return EXIT.ok;
     }

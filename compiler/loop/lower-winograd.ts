@@ -1,0 +1,126 @@
+/**
+ * Lowering of convolutions by Winograd's minimal filtering: the transforms around the products.
+ *
+ * Each transform is one MAP over tiles and channels: it reads a whole tile and stores each of its transformed elements, a
+ * plane of the result each, so that the arithmetic between them is shared. The products are an ordinary matrix product
+ * with a plane as batch entry; weights are transformed, and packed, when they arrive.
+ */
+import { binary, type Scalar } from "../scalar.ts";
+import { transformBoth, winogradMatrices } from "../winograd.ts";
+import { add, constant, flatten, scale } from "./affine.ts";
+import { kernelBuilder, viewOf } from "./build.ts";
+import { entry, knownShape, type Lowering, layersOf, nameOf, operand } from "./context.ts";
+import type { Affine } from "./loops.ts";
+
+const range = (length: number): readonly number[] => Array.from({ length }, (_, i) => i);
+
+/** Tiles [n, th, tw] of a result of `size`, the axes of the nest over them, and their row-major number. */
+function tilesOf(
+  b: ReturnType<typeof kernelBuilder>,
+  images: number,
+  size: readonly number[],
+  tile: number,
+): { readonly n: Affine; readonly at: readonly [Affine, Affine]; readonly number: Affine } {
+  const extents = [images, ...size.map((side) => Math.ceil(side / tile))];
+  const [n, th, tw] = extents.map((extent, i) => b.axis(entry(["n", "th", "tw"], i), extent));
+  if (n === undefined || th === undefined || tw === undefined) throw new Error("internal: tiles have two sides");
+  return { n, at: [th, tw], number: flatten([n, th, tw], extents, extents) };
+}
+
+export const lowerWinogradInput: Lowering<"winograd_input"> = (node, context) => {
+  const { tile, pad } = node.attrs;
+  const x = operand(node, 0);
+  const [images, channels, height, width] = range(4).map((d) => entry(knownShape(x), d)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const { span, input } = winogradMatrices(tile);
+  const image = context.image(x);
+  const b = kernelBuilder(context.buffers);
+  const size = [height + 2 * pad[0] - 2, width + 2 * pad[1] - 2];
+  const { n, at, number } = tilesOf(b, images, size, tile);
+  const c = b.axis("c", channels);
+  const d = range(span).map((i) =>
+    range(span).map((j) => {
+      const row = add(scale(at[0], tile), constant(i - pad[0]));
+      const column = add(scale(at[1], tile), constant(j - pad[1]));
+      const guards = [
+        { index: row, size: height },
+        { index: column, size: width },
+      ];
+      return b.load(image, [n, c, row, column], guards, 0);
+    }),
+  );
+  const name = nameOf(node, "winograd.input");
+  const out = context.allocate({ name, shape: knownShape(node), dtype: node.dtype, from: [image] });
+  transformBoth(input, d).forEach((row, i) => {
+    row.forEach((value, j) => b.store(out, [constant(i * span + j), number, c], value));
+  });
+  context.emit(b.finish({ name, layers: layersOf(node) }));
+  return viewOf(out);
+};
+
+export const lowerWinogradWeight: Lowering<"winograd_weight"> = (node, context) => {
+  const { span, weight } = winogradMatrices(node.attrs.tile);
+  const w = context.value(operand(node, 0));
+  const [, channels, filters] = range(3).map((d) => entry(knownShape(node), d)) as [number, number, number];
+  const b = kernelBuilder(context.buffers);
+  const c = b.axis("c", channels);
+  const o = b.axis("o", filters);
+  const g = range(3).map((kh) => range(3).map((kw) => b.load(w, [o, c, constant(kh), constant(kw)])));
+  const name = nameOf(node, "winograd.weight");
+  const out = context.allocate({ name, shape: knownShape(node), dtype: node.dtype, from: [w] });
+  transformBoth(weight, g).forEach((row, i) => {
+    row.forEach((value, j) => b.store(out, [constant(i * span + j), c, o], value));
+  });
+  context.emit(b.finish({ name, layers: layersOf(node) }));
+  return viewOf(out);
+};
+
+export const lowerWinogradOutput: Lowering<"winograd_output"> = (node, context) => {
+  const { tile, size, pool } = node.attrs;
+  const { span, output } = winogradMatrices(tile);
+  const [images, filters, height, width] = range(4).map((d) => entry(knownShape(node), d)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const values = node.inputs.map(context.value);
+  const b = kernelBuilder(context.buffers);
+  const { n, at, number } = tilesOf(b, images, size, tile);
+  const o = b.axis("o", filters);
+  const m = range(span).map((i) =>
+    range(span).map((j) => b.load(entry(values, 0), [constant(i * span + j), number, o])),
+  );
+  const bias = values[1] === undefined ? undefined : b.load(values[1], [o]);
+  const name = nameOf(node, "");
+  const out = context.allocate({
+    name: name === "" ? "conv2d" : name,
+    shape: knownShape(node),
+    dtype: node.dtype,
+    from: values,
+    like: "channels-last",
+  });
+  const tiled = transformBoth(output, m);
+  const side = tile / pool;
+  for (const i of range(side)) {
+    for (const j of range(side)) {
+      const window = range(pool).flatMap((a) =>
+        range(pool).map((e) => entry(entry(tiled, i * pool + a), j * pool + e)),
+      );
+      const value = window.reduce<Scalar>((most, x) => (most === x ? x : binary("max", most, x)), entry(window, 0));
+      const row = add(scale(at[0], side), constant(i));
+      const column = add(scale(at[1], side), constant(j));
+      const guards = [
+        { index: row, size: height },
+        { index: column, size: width },
+      ];
+      b.store(out, [n, o, row, column], bias === undefined ? value : binary("add", value, bias), guards);
+    }
+  }
+  context.emit(b.finish({ name: out.name, layers: layersOf(node) }));
+  return viewOf(out);
+};
