@@ -5,9 +5,11 @@
  * a score. Out: Kendall's τ between the two with a verdict, and the scores as the Gaussian process takes them.
  */
 import type { Interval } from "../../metrics/intervals.ts";
+import type { Search } from "../../../compiler/search/search.ts";
 import type { Candidates } from "../propose.ts";
 import { kendallTau } from "../statistics/kendall.ts";
 import { fitGaussian, posteriorAt } from "./gaussian.ts";
+import type { LedgerTrial } from "./ledger.ts";
 
 /** Trained candidates before which nothing is believed. */
 const FEWEST = 8;
@@ -23,6 +25,29 @@ export interface PriorTrust {
   /** Lower end at one standard error, which decides. */
   readonly bound: number;
   readonly trusted: boolean;
+}
+
+/**
+ * What a super-network is judged by: candidates of the baseline and of the screen, which nobody chose, with their score and
+ * the mean of their full trainings.
+ * @param scores by `Candidate.index`; larger is better
+ */
+export function calibrationOf(
+  { epochs, objectives }: Search,
+  trials: readonly LedgerTrial[],
+  scores: ReadonlyMap<number, number>,
+): readonly { readonly score: number; readonly value: number }[] {
+  const minimize = objectives.some(({ kind, goal }) => kind === "metric" && goal === "minimize");
+  const values = new Map<number, number[]>();
+  for (const { candidate, phase, values: own } of trials) {
+    const value = own.get(epochs);
+    if (value === undefined || (phase !== "baseline" && phase !== "screen") || !scores.has(candidate)) continue;
+    values.set(candidate, [...(values.get(candidate) ?? []), minimize ? -value : value]);
+  }
+  return [...values].map(([candidate, all]) => ({
+    score: scores.get(candidate) ?? 0,
+    value: all.reduce((sum, value) => sum + value, 0) / all.length,
+  }));
 }
 
 /** @param pairs of scores and means of full trainings, one for each candidate; larger is better in both */

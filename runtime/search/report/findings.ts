@@ -39,7 +39,7 @@ function knowledgeOf(data: StudyData, sign: 1 | -1): Knowledge {
     const candidate = view.local.get(indices.get(row.candidate) ?? -1);
     const rung = rungs.indexOf(row.epochs);
     if (candidate === undefined || rung < 0 || row.value === undefined) return [];
-    if (row.phase === "final" || row.phase === "random") return [];
+    if (row.phase === "final" || row.phase === "random" || row.phase === "prior") return [];
     const replicate = row.replicate + (row.phase === "confirm" ? APART : 0);
     return [{ candidate, value: sign * row.value, rung, replicate }];
   });
@@ -107,7 +107,7 @@ function ranksOf(data: StudyData): readonly RungRank[] {
   const full = rungs.at(-1) ?? 0;
   const byTrial = new Map<string, Map<number, number>>();
   for (const { trial, phase, epochs, value } of data.observations) {
-    if (value === undefined || phase === "final" || phase === "confirm") continue;
+    if (value === undefined || phase === "final" || phase === "confirm" || phase === "prior") continue;
     const known = byTrial.get(trial);
     if (known === undefined) byTrial.set(trial, new Map([[epochs, value]]));
     else known.set(epochs, value);

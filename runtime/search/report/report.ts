@@ -147,7 +147,7 @@ export function searchCurveOf(data: StudyData, target: Target, phases: readonly 
     if (!phases.includes(phase)) continue;
     spent += Math.max(0, epochs - (reached.get(trial) ?? 0)) / full;
     reached.set(trial, epochs);
-    if (value === undefined || epochs < full) continue;
+    if (value === undefined || epochs < full || phase === "prior") continue;
     const before = steps.at(-1)?.soFar ?? value;
     const soFar = target.sign * Math.max(target.sign * before, target.sign * value);
     steps.push({ spent, trial: numbers.get(trial)?.number ?? 0, value, soFar });

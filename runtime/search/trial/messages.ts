@@ -22,6 +22,8 @@ export interface TrialOrder {
   /** Epochs to train to, and those of a full training. */
   readonly epochs: number;
   readonly fullEpochs: number;
+  /** Of a super-network: the candidates that it has gates for and is to score. */
+  readonly scored: readonly { readonly candidate: number; readonly levels: readonly number[] }[] | undefined;
   /** Milliseconds that a forward pass of one example may take; undefined: any. */
   readonly latencyLimit: number | undefined;
   /** Whether the latency is to be measured. */
@@ -74,6 +76,8 @@ export type TrialOutcome =
       readonly weights: string;
       /** Files of predictions as text, by side. */
       readonly predictions: Readonly<Record<string, string>>;
+      /** Of a super-network: by candidate. */
+      readonly scores?: Readonly<Record<string, number>>;
       readonly device: string;
     }
   /** `folder` undefined: there is no checkpoint yet. */

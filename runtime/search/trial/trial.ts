@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import type { Search } from "../../../compiler/search/search.ts";
 import { metricOfName } from "../../metrics/scores.ts";
 import { faultOf, RunError } from "../../train/fault.ts";
+import { planOf } from "../methods/plan.ts";
 import type { TrialResult } from "../study.ts";
 import type { TrainTrial, TrialEnd, TrialWork } from "../training.ts";
 import { packTrial, unpackTrial } from "./bundle.ts";
@@ -214,7 +215,9 @@ class Minding {
     if (candidate === undefined) throw new RunError("wrong", "the study has no such candidate");
     const { device = "auto", threads, saveEvery, data } = this.#options;
     const costs = search.objectives.some((each) => each.kind === "cost" && each.cost === "latency");
-    const measure = costs || search.latencyLimit !== undefined || trial.phase === "final";
+    const gated = trial.phase === "prior";
+    const measure = !gated && (costs || search.latencyLimit !== undefined || trial.phase === "final");
+    const scored = gated ? (planOf(search).prior?.scored ?? []) : undefined;
     return {
       sources: study.sources,
       search: search.name,
@@ -226,7 +229,8 @@ class Minding {
       phase: trial.phase,
       seed: trial.seed,
       epochs: trial.epochs,
-      fullEpochs: search.epochs,
+      fullEpochs: gated ? trial.epochs : search.epochs,
+      scored: scored?.map((index) => ({ candidate: index, levels: search.space.candidates[index]?.levels ?? [] })),
       latencyLimit: search.latencyLimit,
       measure,
       folder,
@@ -347,7 +351,7 @@ class Minding {
         return (await store.endRung(rung, attempt)) ? "rung" : "lost";
       }
       case "complete": {
-        const { value, record, metrics, weights, device } = outcome;
+        const { value, record, metrics, weights, scores, device } = outcome;
         const predictions: Record<string, string> = {};
         for (const [side, text] of Object.entries(outcome.predictions))
           predictions[side] = await store.putObject(new TextEncoder().encode(text));
@@ -361,6 +365,7 @@ class Minding {
           latency: record.latency,
           weights,
           predictions,
+          ...(scores === undefined ? {} : { scores }),
           kernels: record.kernels,
           device: device.replace(/^netc/, `netc ${this.#work.study.netc}`),
         };
