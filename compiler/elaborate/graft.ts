@@ -135,7 +135,12 @@ function gated(clause: With, context: Context, olds: readonly Draft[], news: rea
   const gate = gates?.of.get(clause);
   if (gates === undefined || gate === undefined) return news;
   const use = { context, node: clause };
-  const open = emit("reshape", [emit("slice", [gates.input], { axis: 0, start: gate, size: 1 }, use)], { shape: [] }, use);
+  const open = emit(
+    "reshape",
+    [emit("slice", [gates.input], { axis: 0, start: gate, size: 1 }, use)],
+    { shape: [] },
+    use,
+  );
   const shut = emit("binary", [constant(1, "f32", use), open], { fn: "sub" }, use);
   return news.map((now, i) => {
     const old = olds[i];

@@ -44,14 +44,18 @@ export function gatedHeadline(search: WrittenSearch): Headline {
       helps: ["leave `prior` out"],
     });
   const rest = new Set(restOf(search));
-  const other = choices.find(
-    ({ name, domain }) => search.recipeUses.includes(name) || rest.has(domain.factor),
-  );
+  const other = choices.find(({ name, domain }) => search.recipeUses.includes(name) || rest.has(domain.factor));
   if (other !== undefined)
-    return fail(context, "E0802", `\`${other.name}\` is no graft, and a super-network has one of everything else`, prior, {
-      notes: [WHY],
-      helps: [`leave \`prior\` out, or settle \`${other.name}\` in a search of its own`],
-    });
+    return fail(
+      context,
+      "E0802",
+      `\`${other.name}\` is no graft, and a super-network has one of everything else`,
+      prior,
+      {
+        notes: [WHY],
+        helps: [`leave \`prior\` out, or settle \`${other.name}\` in a search of its own`],
+      },
+    );
   return headline;
 }
 

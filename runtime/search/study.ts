@@ -77,6 +77,11 @@ export interface TrialResult {
   readonly overheadSeconds: number;
   /** Median milliseconds of one forward pass of one example on the worker's device, where it was measured. */
   readonly latency: number | undefined;
+  /**
+   * Norm of all gradients in the first update: a score that costs nothing (Abdelfattah et al. 2021, `grad_norm`). It is
+   * reported and chooses nothing.
+   */
+  readonly gradientNorm?: number;
   /** SHA-256 of the final parameters. */
   readonly weights: string | undefined;
   /** Predictions file of the evaluated sides, by object hash: for paired comparisons over subjects. */

@@ -7,8 +7,9 @@
  * regret of three studies: without it, with it whatever it is worth, and with it if Kendall's τ on the candidates that are
  * trained first has a lower end, at one standard error, of at least a threshold. Takes some twenty minutes of one core.
  */
-import { judgePrior } from "../../dist/runtime/search/methods/prior.js";
+
 import { pickOf } from "../../dist/runtime/search/methods/acquire.js";
+import { judgePrior } from "../../dist/runtime/search/methods/prior.js";
 import { proposeOf } from "../../dist/runtime/search/methods/propose.js";
 import { summary } from "../tools/regret.mjs";
 import { generator, normals, SURFACES, subsetsOf, surfaceOf } from "../tools/surfaces.mjs";
@@ -44,11 +45,11 @@ function study(surface, trials, seed, prior) {
   let trust;
   for (let trial = 0; trial < trials; trial++) {
     if (trial === screen && prior !== undefined)
-      trust = judgePrior(
-        observations.map(({ candidate, value }) => ({ score: prior[candidate], value })),
-      );
+      trust = judgePrior(observations.map(({ candidate, value }) => ({ score: prior[candidate], value })));
     const [candidate] =
-      trial < 2 ? [trial * (candidates.count - 1)] : (trial < screen ? random : propose)(known({ prior: trial < screen ? undefined : prior }), 1);
+      trial < 2
+        ? [trial * (candidates.count - 1)]
+        : (trial < screen ? random : propose)(known({ prior: trial < screen ? undefined : prior }), 1);
     const replicate = uses.get(candidate) ?? 0;
     uses.set(candidate, replicate + 1);
     observations.push({ candidate, value: surface[candidate] + NOISE * normal(), rung: 0, replicate });
@@ -79,10 +80,15 @@ const show = (values) => {
   const { mean, half } = summary(values);
   return `${mean.toFixed(2)} ± ${half.toFixed(2)}`;
 };
-console.log(`without ${show(runs.map(({ whole }) => whole))}, with ${COST} trainings fewer ${show(runs.map(({ less }) => less))}`);
+console.log(
+  `without ${show(runs.map(({ whole }) => whole))}, with ${COST} trainings fewer ${show(runs.map(({ less }) => less))}`,
+);
 for (const error of ["chance", "like"])
   for (const correlation of CORRELATIONS) {
-    const own = runs.map((run) => ({ ...run, ...run.with_.find((one) => one.error === error && one.correlation === correlation) }));
+    const own = runs.map((run) => ({
+      ...run,
+      ...run.with_.find((one) => one.error === error && one.correlation === correlation),
+    }));
     const cells = THRESHOLDS.map((least) => {
       const trusted = own.filter(({ bound }) => bound >= least).length / own.length;
       return `${least}: ${show(own.map(({ regret, less, bound }) => (bound >= least ? regret : less)))} (${(100 * trusted).toFixed(0)} %)`;

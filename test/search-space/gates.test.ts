@@ -58,7 +58,9 @@ async function both(
   }
   runner.dispose();
   // Candidates differ, or agreement would say nothing.
-  expect(new Set([...own.values()].map((logits) => Array.from(logits, (x) => x.toFixed(6)).join(" "))).size).toBe(own.size);
+  expect(new Set([...own.values()].map((logits) => Array.from(logits, (x) => x.toFixed(6)).join(" "))).size).toBe(
+    own.size,
+  );
   return { search, own };
 }
 
@@ -92,7 +94,11 @@ describe("statistics of batch norms", () => {
     expect(paths).toEqual(model.parameters.flatMap(({ path, kind }) => (kind === "state" ? [path] : [])).sort());
     const run = async (shift: number) => {
       const parameters = parametersOf(model);
-      for (const path of paths) parameters.set(path, (parameters.get(path) ?? new Float32Array()).map((x) => x + shift));
+      for (const path of paths)
+        parameters.set(
+          path,
+          (parameters.get(path) ?? new Float32Array()).map((x) => x + shift),
+        );
       const runner = await openWasm(program);
       await runner.load(weightsFrom(parameters));
       for (const [name, values] of namedInputs(model.graph)) runner.write(name, values);

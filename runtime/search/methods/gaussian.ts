@@ -451,7 +451,9 @@ export function posteriorAt(fit: Fit, levels: Uint8Array, scores?: Float64Array)
       const at = (from + i) * width;
       let left = priorVariance(kernels, shape, levels.subarray(at, at + width));
       for (let row = 0; row < rows; row++) left -= (cross[row * size + i] ?? 0) ** 2;
-      deviation[from + i] = Math.sqrt(Math.max(0, left + meanVariance(fit, cross, size, i, scores?.[from + i] ?? 0)) * fit.variance);
+      deviation[from + i] = Math.sqrt(
+        Math.max(0, left + meanVariance(fit, cross, size, i, scores?.[from + i] ?? 0)) * fit.variance,
+      );
     }
   }
   return { mean, deviation };

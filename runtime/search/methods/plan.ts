@@ -67,14 +67,23 @@ export interface PriorPlan {
 
 /** Part of an epoch that a score counts for: a pass over the validation side, without gradients. */
 const SCORE_SHARE = 0.1;
+/** Part of the budget that it may cost. */
+const MOST_PRIOR = 0.5;
 
-/** Undefined where all candidates are trained anyway, or it would leave the search less than half of its budget. */
-function priorOf({ prior, epochs, space, spend }: Search, method: Method, order: readonly number[]): PriorPlan | undefined {
-  if (prior === undefined || method.kind !== "gp") return undefined;
+function priorOf(
+  { prior, epochs, space, spend }: Search,
+  method: Method,
+  order: readonly number[],
+): PriorPlan | string | undefined {
+  if (prior === undefined) return undefined;
+  if (method.kind === "factorial") return "all candidates are trained anyway";
+  if (method.kind !== "gp") return "this method looks at trainings alone";
   const scored = order.slice(0, prior.scores);
   const cost = (prior.epochs + SCORE_SHARE * scored.length) / epochs;
-  const candidate = space.all ?? order[0];
-  return candidate === undefined || cost > spend / 2 ? undefined : { candidate, epochs: prior.epochs, cost, scored };
+  if (cost > MOST_PRIOR * spend)
+    return `it would cost ${cost.toFixed(1)} of ${spend} trainings, and may a half at most`;
+  const candidate = space.all !== undefined && order.includes(space.all) ? space.all : order[0];
+  return candidate === undefined ? undefined : { candidate, epochs: prior.epochs, cost, scored };
 }
 
 export interface StudyPlan {
@@ -85,6 +94,8 @@ export interface StudyPlan {
   readonly feasible: number;
   /** The super-network, if one is trained: what it costs in full trainings, and the candidates that it scores. */
   readonly prior: PriorPlan | undefined;
+  /** Why one that was asked for is not trained. */
+  readonly noPrior: string | undefined;
   /** `none`, `all` and the starts, as far as they are feasible; by `Candidate.index`, as everything here. */
   readonly baseline: readonly number[];
   /** Drawn uniformly from the rest of the space: what random search would have begun with. */
@@ -165,7 +176,8 @@ function makePlan(search: Search): StudyPlan {
   const confirm = confirmOf(search, feasible);
   const order = Array.from(randomOrder(feasible, seed), (candidate) => indices[candidate] ?? 0);
   const extremes = [space.none, space.all].filter((index) => index !== undefined && local.has(index));
-  const prior = priorOf(search, method, [...new Set([...extremes.flatMap((index) => index ?? []), ...order])]);
+  const asPlanned = priorOf(search, method, [...new Set([...extremes.flatMap((index) => index ?? []), ...order])]);
+  const [prior, noPrior] = typeof asPlanned === "string" ? [undefined, asPlanned] : [asPlanned, undefined];
   const searchBudget = spend - confirm.leaders * confirm.replicates - (prior?.cost ?? 0);
   const each = Math.max(1, search.replicates.search);
   const asked = [space.none, space.all, ...search.starts].filter((index) => index !== undefined && local.has(index));
@@ -184,6 +196,7 @@ function makePlan(search: Search): StudyPlan {
     why,
     feasible,
     prior,
+    noPrior,
     baseline,
     screen,
     random,

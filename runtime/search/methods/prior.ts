@@ -4,8 +4,9 @@
  * In: scores of some or all candidates, and the values of those that were trained in full without anybody having looked at
  * a score. Out: Kendall's τ between the two with a verdict, and the scores as the Gaussian process takes them.
  */
-import type { Interval } from "../../metrics/intervals.ts";
+
 import type { Search } from "../../../compiler/search/search.ts";
+import type { Interval } from "../../metrics/intervals.ts";
 import type { Candidates } from "../propose.ts";
 import { kendallTau } from "../statistics/kendall.ts";
 import { fitGaussian, posteriorAt } from "./gaussian.ts";

@@ -101,7 +101,9 @@ export function decideAgain(search: Search, known: StudyKnown, sequence: number)
 function scoresOf(search: Search, trials: readonly LedgerTrial[], { scores }: StudyKnown): State["scores"] {
   const ended = trials.some(({ phase, state }) => phase === "prior" && state === "complete");
   const sign = signOf(search);
-  return ended && scores !== undefined ? new Map([...scores].map(([index, score]) => [index, sign * score])) : undefined;
+  return ended && scores !== undefined
+    ? new Map([...scores].map(([index, score]) => [index, sign * score]))
+    : undefined;
 }
 
 function mainLine(state: State): Next {
@@ -155,7 +157,8 @@ function begin(
   const group = groupOf(phase);
   const taken = new Map<number, number>();
   for (const trial of state.trials)
-    if (groupOf(trial.phase) === group && trial.phase !== "prior") taken.set(trial.candidate, (taken.get(trial.candidate) ?? 0) + 1);
+    if (groupOf(trial.phase) === group && trial.phase !== "prior")
+      taken.set(trial.candidate, (taken.get(trial.candidate) ?? 0) + 1);
   // By replicate first: where only some can run, they are a comparison of all candidates on the same seeds.
   return Array.from({ length: times }, (_, each) =>
     candidates.map((candidate) => ({

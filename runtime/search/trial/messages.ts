@@ -51,6 +51,8 @@ export interface TrialRecord {
   readonly overheadSeconds: number;
   readonly kernels: { readonly hits: number; readonly misses: number };
   readonly latency: number | undefined;
+  /** Norm of the gradients in the first update, once that is done. */
+  readonly gradientNorm: number | undefined;
 }
 
 export type TrialEvent =

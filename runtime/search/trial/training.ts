@@ -70,6 +70,7 @@ const START: TrialRecord = {
   overheadSeconds: 0,
   kernels: { hits: 0, misses: 0 },
   latency: undefined,
+  gradientNorm: undefined,
 };
 
 /**
@@ -114,6 +115,7 @@ class Trial {
   #seconds = 0;
   #kernels: TrialRecord["kernels"];
   #latency: number | undefined;
+  #gradientNorm: number | undefined;
 
   constructor(order: TrialOrder, before: TrialRecord, house: TrialHouse, port: TrialPort) {
     this.#order = order;
@@ -125,6 +127,7 @@ class Trial {
     this.#epochs = before.epochs;
     this.#kernels = before.kernels;
     this.#latency = before.latency;
+    this.#gradientNorm = before.gradientNorm;
   }
 
   async run(): Promise<TrialOutcome> {
@@ -146,7 +149,8 @@ class Trial {
         folder: await this.#linked(),
       });
       if (ended === "SIGTERM") return await paused();
-      if (gates !== undefined) return (await this.#scored({ ...job, sides: experiment.sides }, gates, device)) ?? (await paused());
+      if (gates !== undefined)
+        return (await this.#scored({ ...job, sides: experiment.sides }, gates, device)) ?? (await paused());
       const value = this.#value();
       if (order.epochs < order.fullEpochs) {
         const folder = await this.#linked();
@@ -246,8 +250,9 @@ class Trial {
       },
       checkpoint,
       progress: {
-        step: ({ seconds }) => {
+        step: ({ seconds, step, norm }) => {
           this.#seconds += seconds;
+          if (step === 1 && Number.isFinite(norm)) this.#gradientNorm = norm;
         },
         epoch: (line) => this.#epochEnded(line),
         note: (text) => this.#port.say({ kind: "note", text }),
@@ -282,6 +287,7 @@ class Trial {
       overheadSeconds: this.#before.overheadSeconds + Math.max(0, all - this.#seconds),
       kernels: this.#kernels,
       latency: this.#latency,
+      gradientNorm: this.#gradientNorm,
     };
   }
 

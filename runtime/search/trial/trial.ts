@@ -363,6 +363,7 @@ class Minding {
           overheadSeconds:
             record.overheadSeconds + Math.max(0, wall - (record.seconds + record.overheadSeconds - this.#before)),
           latency: record.latency,
+          ...(record.gradientNorm === undefined ? {} : { gradientNorm: record.gradientNorm }),
           weights,
           predictions,
           ...(scores === undefined ? {} : { scores }),
