@@ -65,14 +65,14 @@ const runs = SURFACES.flatMap((kind) =>
     const less = study(surface, TRIALS - COST, seed);
     const normal = normals(generator(77 + seed));
     const errors = { chance: surface.map(() => normal()), like: surfaceOf("pairwise", MEMBERS, 5000 + seed) };
-    const with_ = Object.entries(errors).flatMap(([error, values]) =>
+    const gated = Object.entries(errors).flatMap(([error, values]) =>
       CORRELATIONS.map((correlation) => ({
         error,
         correlation,
         ...study(surface, TRIALS - COST, seed, scoresOf(surface, correlation, values)),
       })),
     );
-    return { kind, whole: whole.regret, less: less.regret, with_ };
+    return { kind, whole: whole.regret, less: less.regret, gated };
   }),
 );
 
@@ -87,7 +87,7 @@ for (const error of ["chance", "like"])
   for (const correlation of CORRELATIONS) {
     const own = runs.map((run) => ({
       ...run,
-      ...run.with_.find((one) => one.error === error && one.correlation === correlation),
+      ...run.gated.find((one) => one.error === error && one.correlation === correlation),
     }));
     const cells = THRESHOLDS.map((least) => {
       const trusted = own.filter(({ bound }) => bound >= least).length / own.length;

@@ -14,9 +14,8 @@ export interface TrialOrder {
   /** The data set's folder, and the SHA-256 that its manifest must have. */
   readonly data: string;
   readonly dataHash: string;
-  /** Name of the objective's metric, as `metricName` gives it, and which way is better. */
+  /** Name of the objective's metric, as `metricName` gives it. */
   readonly metric: string;
-  readonly goal: "maximize" | "minimize";
   readonly phase: Phase;
   readonly seed: number;
   /** Epochs to train to, and those of a full training. */

@@ -306,7 +306,7 @@ class Trial {
   }
 
   #value(): number {
-    const { metric, goal } = this.#order;
+    const { metric } = this.#order;
     const value = this.#kept?.metrics[metric];
     if (value === undefined || !Number.isFinite(value))
       throw new RunError(
@@ -314,7 +314,7 @@ class Trial {
         `\`val.${metric}\` of the kept epoch is ${value ?? "not there"}, which nothing can be compared by`,
         ["a metric that every validation side has, such as `val.uar`"],
       );
-    return goal === "maximize" ? value : -value;
+    return value;
   }
 
   /**

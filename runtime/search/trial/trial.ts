@@ -50,17 +50,14 @@ const KEEP_SHARE = 10;
 /** What a process printed last, for the words about its death. */
 const LAST_WORDS = 2000;
 
-/** The objective's metric, and the way in which it is better. */
-export function targetOf({ objectives }: Pick<Search, "objectives">): {
-  readonly metric: string;
-  readonly goal: "maximize" | "minimize";
-} {
+/** The objective's metric. */
+export function targetOf({ objectives }: Pick<Search, "objectives">): string {
   const objective = objectives.find((each) => each.kind === "metric");
   if (objective?.kind !== "metric") throw new Error("internal: a search without a metric");
   // As the source writes it: `val.auc("severe")`.
   const metric = objective.metric.replace(/^val\./, "").replace(/^auc\(\s*"(.*)"\s*\)$/s, "auc($1)");
   if (metricOfName(metric) === undefined) throw new RunError("wrong", `there is no metric \`${objective.metric}\``);
-  return { metric, goal: objective.goal };
+  return metric;
 }
 
 class Child {
@@ -225,7 +222,7 @@ class Minding {
       levels: candidate.levels,
       data: data ?? study.data,
       dataHash: study.dataHash,
-      ...targetOf(search),
+      metric: targetOf(search),
       phase: trial.phase,
       seed: trial.seed,
       epochs: trial.epochs,
