@@ -108,8 +108,7 @@ describe("in the course of a study", () => {
 
   it("good scores are used and bad ones are not, and each decision says so", () => {
     const last = (score: (candidate: number) => number): string =>
-      run(score)
-        .known.decisions.findLast(({ method }) => method === "gp")?.reason ?? "";
+      run(score).known.decisions.findLast(({ method }) => method === "gp")?.reason ?? "";
     expect(last((candidate) => surface[candidate] ?? 0)).toMatch(
       /; super-network: tau 0\.\d+ of \d+, at least 0\.\d+: used$/,
     );
