@@ -5,7 +5,7 @@
  * simulated: correlated with the truth by so much, the rest being either chance or a surface of its own, as where the
  * super-network is wrong in the same way about like candidates. It costs some of the trainings. For each correlation the
  * regret of three studies: without it, with it whatever it is worth, and with it if Kendall's τ on the candidates that are
- * trained first has a lower end, at one standard error, of at least a threshold. Takes some twenty minutes of one core.
+ * trained first has a lower end, at one standard error, above a threshold. Takes some twenty minutes of one core.
  */
 
 import { pickOf } from "../../dist/runtime/search/methods/acquire.js";
@@ -90,8 +90,8 @@ for (const error of ["chance", "like"])
       ...run.gated.find((one) => one.error === error && one.correlation === correlation),
     }));
     const cells = THRESHOLDS.map((least) => {
-      const trusted = own.filter(({ bound }) => bound >= least).length / own.length;
-      return `${least}: ${show(own.map(({ regret, less, bound }) => (bound >= least ? regret : less)))} (${(100 * trusted).toFixed(0)} %)`;
+      const trusted = own.filter(({ bound }) => bound > least).length / own.length;
+      return `${least}: ${show(own.map(({ regret, less, bound }) => (bound > least ? regret : less)))} (${(100 * trusted).toFixed(0)} %)`;
     });
     console.log(`${error} ${correlation} | ${cells.join(" | ")}`);
   }

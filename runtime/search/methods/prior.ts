@@ -14,8 +14,11 @@ import type { LedgerTrial } from "./ledger.ts";
 
 /** Trained candidates before which nothing is believed. */
 const FEWEST = 8;
-/** Least τ, less one standard error, of scores that are believed; by simulation, see specs/performance.md. */
-const LEAST_TAU = 0.2;
+/**
+ * Scores are believed where τ less one standard error is above this. By simulation (specs/performance.md) more is asked in
+ * vain: how far they are believed is learned with the rest of the model, so it is enough that they are not worthless.
+ */
+const LEAST_TAU = 0;
 const ERRORS = 1;
 
 export interface PriorTrust {
@@ -60,7 +63,7 @@ export function judgePrior(pairs: readonly { readonly score: number; readonly va
     tau: kendallTau(scores, values),
     bound,
     // Where all scores are equal there is no τ, and nothing to believe.
-    trusted: pairs.length >= FEWEST && bound >= LEAST_TAU,
+    trusted: pairs.length >= FEWEST && bound > LEAST_TAU,
   };
 }
 
@@ -69,7 +72,7 @@ export function priorText({ pairs, tau, bound, trusted }: PriorTrust): string {
   if (pairs < FEWEST) return `${pairs} of ${FEWEST} candidates to judge it by, not used yet`;
   if (Number.isNaN(tau.value)) return `of ${pairs} candidates all have one score or one value: not used`;
   const shown = `tau ${tau.value.toFixed(2)} of ${pairs}, at least ${bound.toFixed(2)}`;
-  return trusted ? `${shown}: used` : `${shown}, less than ${LEAST_TAU}: not used`;
+  return trusted ? `${shown}: used` : `${shown}, not above ${LEAST_TAU}: not used`;
 }
 
 /**

@@ -131,7 +131,8 @@ function trialsOf(data: StudyData, scores: Scores): readonly ReportTrial[] {
       left: stopped.has(trial.id),
       epochs: progress?.epochs ?? 0,
       asked: trial.epochs,
-      value: progress?.value,
+      // Of a super-network it is the mean of its scores, and no value of a candidate.
+      value: trial.phase === "prior" ? undefined : progress?.value,
       metrics: result?.metrics ?? {},
       seconds: result?.seconds ?? 0,
       overheadSeconds: result?.overheadSeconds ?? 0,
