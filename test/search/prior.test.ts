@@ -8,11 +8,13 @@ import { judgePrior, priorOf, priorText } from "../../runtime/search/methods/pri
 import { decideAgain } from "../../runtime/search/methods/schedule.ts";
 import { renderMarkdown } from "../../runtime/search/report/markdown.ts";
 import { reportOf } from "../../runtime/search/report/report.ts";
-import { readStudy } from "../../runtime/search/report/study-data.ts";
+import { readStudy, type StudyData } from "../../runtime/search/report/study-data.ts";
+import { searchNotes, searchTable } from "../../runtime/search/report/words.ts";
 import { openStore } from "../../runtime/search/store/open.ts";
 import type { Orders, StudyRow, TrialResult } from "../../runtime/search/study.ts";
 import { gatesOf } from "../../runtime/search/trial/gates.ts";
 import { generator, normals, subsetsOf, surfaceOf } from "../tools/surfaces.mjs";
+import { fakeFindings, fakeStudy } from "./fake-study.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { noisyWorld, runWorld, searchOver } from "./studies.ts";
 import { decisionOf, searchGround, searchText, studyFrom, testTrainer, trialOf } from "./trials.ts";
@@ -150,6 +152,36 @@ describe("in every update the gates of one candidate are open", () => {
     for (const gates of all) expect(free.filter((each) => each === gates).length).toBeGreaterThan(30);
     expect(Array.from({ length: 400 }, (_, update) => gatesOf(all, 7, update))).toEqual(drawn);
     expect(Array.from({ length: 400 }, (_, update) => gatesOf(all, 8, update))).not.toEqual(drawn);
+  });
+});
+
+describe("scores that cost nothing", () => {
+  it("stand beside how well they rank what was trained, and choose nothing", () => {
+    const study = fakeStudy();
+    const norms = (of: (value: number) => number): StudyData => ({
+      ...study,
+      results: Object.fromEntries(
+        Object.entries(study.results).map(([id, result]) => [
+          id,
+          { ...result, gradientNorm: of(result.metrics["val.uar"] ?? 0) },
+        ]),
+      ),
+    });
+    const [plain, right, wrong] = [study, norms((value) => value), norms((value) => -value)].map((data) =>
+      reportOf(data, fakeFindings()),
+    );
+    const tauOf = (report: typeof plain): number | undefined =>
+      report?.zeroCost.find(({ name }) => name.includes("gradients"))?.tau.value;
+    expect(tauOf(plain)).toBeUndefined();
+    expect(tauOf(right)).toBeGreaterThan(0.7);
+    expect(tauOf(wrong)).toBeLessThan(-0.7);
+    expect(right?.choice).toBe(plain?.choice);
+    expect(plain?.zeroCost.map(({ name }) => name)).toEqual(["params"]);
+    if (right === undefined || plain === undefined) throw new Error("no report");
+    const titles = (report: typeof right) => searchTable(report).columns.map(({ title }) => title);
+    expect(titles(right)).toContain("‖∇‖ at the start");
+    expect(titles(plain)).not.toContain("‖∇‖ at the start");
+    expect(searchNotes(right).join(" ")).toMatch(/which chose nothing: params, .*; norm of the first gradients, /);
   });
 });
 
