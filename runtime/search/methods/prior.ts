@@ -11,6 +11,7 @@ import type { Candidates } from "../propose.ts";
 import { kendallTau } from "../statistics/kendall.ts";
 import { fitGaussian, posteriorAt } from "./gaussian.ts";
 import type { LedgerTrial } from "./ledger.ts";
+import { viewOf } from "./plan.ts";
 
 /** Trained candidates before which nothing is believed. */
 const FEWEST = 8;
@@ -92,4 +93,22 @@ export function priorOf(candidates: Candidates, scores: ReadonlyMap<number, numb
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
   return deviation > 0 ? values.map((value) => (value - mean) / deviation) : undefined;
+}
+
+/**
+ * What the model begins with: the scores, if they are to be believed.
+ * @param scores by `Candidate.index`; larger is better
+ */
+export function trustedPrior(
+  search: Search,
+  trials: readonly LedgerTrial[],
+  scores: ReadonlyMap<number, number>,
+): Float64Array | undefined {
+  if (!judgePrior(calibrationOf(search, trials, scores)).trusted) return undefined;
+  const { candidates, local } = viewOf(search);
+  const own = [...scores].flatMap(([index, score]) => {
+    const candidate = local.get(index);
+    return candidate === undefined ? [] : [[candidate, score] as const];
+  });
+  return priorOf(candidates, new Map(own));
 }

@@ -21,7 +21,7 @@ import { pickOf } from "./acquire.ts";
 import { fitGaussian, posteriorAt } from "./gaussian.ts";
 import { groupOf, type LedgerTrial, ledgerOf, pendingOf, type StudyKnown } from "./ledger.ts";
 import { planOf, type StudyPlan, type View, viewOf } from "./plan.ts";
-import { calibrationOf, judgePrior, type PriorTrust, priorOf, priorText } from "./prior.ts";
+import { calibrationOf, judgePrior, type PriorTrust, priorText, trustedPrior } from "./prior.ts";
 import { proposeOf } from "./propose.ts";
 import { promotion, type RungTrust, rungTrust, trustText } from "./rungs.ts";
 
@@ -204,22 +204,11 @@ function knowledgeOf(state: State): Knowledge {
     candidates: view.candidates,
     observations,
     pending,
-    prior: priorOfState(state),
+    prior: state.scores === undefined ? undefined : trustedPrior(search, trials, state.scores),
     closed: closedOf(state),
     seed: search.seed,
     step: state.step,
   };
-}
-
-/** What the super-network makes of the candidates, if it is to be believed. */
-function priorOfState(state: State): Float64Array | undefined {
-  const { scores, view } = state;
-  if (scores === undefined || trustInPrior(state)?.trusted !== true) return undefined;
-  const local = [...scores].flatMap(([index, score]) => {
-    const own = view.local.get(index);
-    return own === undefined ? [] : [[own, score] as const];
-  });
-  return priorOf(view.candidates, new Map(local));
 }
 
 /** How well the super-network ranks what was trained in full without a look at its scores; undefined before it has ended. */

@@ -2,9 +2,9 @@
  * What is known of candidates without training them: by a super-network, if one was asked for, and by scores that cost
  * nothing. Both are shown beside how well they rank what was trained.
  */
-import { ledgerOf, scoresAmong } from "../methods/ledger.ts";
+import { type LedgerTrial, ledgerOf, scoresAmong } from "../methods/ledger.ts";
 import { planOf } from "../methods/plan.ts";
-import { calibrationOf, judgePrior, priorText } from "../methods/prior.ts";
+import { calibrationOf, judgePrior, priorText, trustedPrior } from "../methods/prior.ts";
 import { kendallTau } from "../statistics/kendall.ts";
 import type { PriorReport, ReportCandidate, ZeroCost } from "./model.ts";
 import { meanOf, targetOf } from "./scores.ts";
@@ -13,15 +13,37 @@ import type { StudyData } from "./study-data.ts";
 /** Candidates before which nothing is said of a score. */
 const FEWEST = 6;
 
+/** Scores of a study's super-network, larger being better, and the trials that they are judged by. */
+function scoredOf({ study, trials, decisions, observations, results }: StudyData): {
+  readonly scores: ReadonlyMap<number, number> | undefined;
+  readonly ledger: readonly LedgerTrial[];
+} {
+  const { search } = study;
+  const { sign } = targetOf(search.objectives);
+  const scores = scoresAmong(new Map(Object.entries(results)));
+  return {
+    scores: scores === undefined ? undefined : new Map([...scores].map(([index, score]) => [index, sign * score])),
+    ledger: ledgerOf(search, { study: study.id, trials, observations, decisions }),
+  };
+}
+
+/** What the search's model begins with, as far as the super-network is believed. */
+export function priorOfStudy(data: StudyData): Float64Array | undefined {
+  const { search } = data.study;
+  if (search.prior === undefined) return undefined;
+  const { scores, ledger } = scoredOf(data);
+  return scores === undefined ? undefined : trustedPrior(search, ledger, scores);
+}
+
 /** The super-network of a study as it stands; undefined if none was asked for. */
 export function priorReportOf(data: StudyData): PriorReport | undefined {
-  const { study, trials, decisions, observations, results } = data;
+  const { study, trials, results } = data;
   const { search } = study;
   if (search.prior === undefined) return undefined;
   const { prior, noPrior } = planOf(search);
   const trial = trials.find(({ phase }) => phase === "prior");
   const result = trial === undefined ? undefined : results[trial.id];
-  const scores = scoresAmong(new Map(Object.entries(results)));
+  const { scores, ledger } = scoredOf(data);
   const known = {
     epochs: prior?.epochs ?? 0,
     scored: prior?.scored.length ?? 0,
@@ -37,10 +59,7 @@ export function priorReportOf(data: StudyData): PriorReport | undefined {
           : "not trained yet";
     return { ...known, tau: undefined, pairs: 0, trusted: false, verdict };
   }
-  const { sign } = targetOf(search.objectives);
-  const better = new Map([...scores].map(([index, score]) => [index, sign * score]));
-  const journal = { study: study.id, trials, observations, decisions };
-  const trust = judgePrior(calibrationOf(search, ledgerOf(search, journal), better));
+  const trust = judgePrior(calibrationOf(search, ledger, scores));
   return { ...known, tau: trust.tau, pairs: trust.pairs, trusted: trust.trusted, verdict: priorText(trust) };
 }
 
