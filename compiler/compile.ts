@@ -22,6 +22,7 @@ import { inferenceRules } from "./graph/inference.ts";
 import { storedAsHalves } from "./graph/precision.ts";
 import { rewrite } from "./graph/rewrite.ts";
 import { type RateGroup, STEP_INPUTS, trainingStep } from "./graph/step.ts";
+import { statisticsForm } from "./graph/training.ts";
 import { oversizedBuffers } from "./loop/draft.ts";
 import type { Decision } from "./loop/fuse.ts";
 import { byteSize } from "./loop/layout.ts";
@@ -291,6 +292,25 @@ export function compile(model: Model, options: CompileOptions): Staged<Program> 
       classes: model.classes,
       reuse: options.reuse,
     }),
+  };
+}
+
+/**
+ * The program that finds the statistics of batch norms: a pass leaves those of its batch as the program's state, by their
+ * paths. Without batch norms it has no state.
+ */
+export function compileStatistics(model: Model, options: CompileOptions): Staged<Program> {
+  const bound = bindModel(model, options.sizes);
+  if ("diagnostics" in bound) return bound;
+  const { graph, choices } = chooseAttention(
+    statisticsForm(bound.ok.graph),
+    attentionTarget(options.target, false, options.attention),
+  );
+  const made = lowered(bound.ok, graph, choices, options.target);
+  if ("diagnostics" in made) return made;
+  const { target, seed, reuse } = options;
+  return {
+    ok: assemble(made.ok.loops, { target, seed, graphHash: graphHash(model.graph), classes: model.classes, reuse }),
   };
 }
 

@@ -5,7 +5,7 @@
  * place `finish` hands what the outputs need to a `GraphBuilder`, and nothing changes any more. Also here: the positions
  * (`Place`) and parameters found on the way, and the names of open sizes.
  */
-import type { DType, Expr, Node } from "../../grammar/ast.ts";
+import type { DType, Expr, Node, With } from "../../grammar/ast.ts";
 import { diagnostic } from "../../grammar/diagnostic.ts";
 import type { Span } from "../../grammar/source.ts";
 import { GraphBuilder, type Where } from "../graph/builder.ts";
@@ -100,8 +100,18 @@ export interface Build {
   readonly blocks: Set<string>;
   /** `from W` of the headline. */
   weights: Value | undefined;
+  /** Of a super-network: which of its grafts may be switched off. */
+  gates: Gates | undefined;
   /** Networks that are cut into slices, by the instance that was cut. */
   readonly traces: Map<Layer, Trace>;
+}
+
+/** Grafts with a gate: where it is 1 the unit counts, where it is 0 what it was given. */
+export interface Gates {
+  /** Which gate a clause has. */
+  readonly of: ReadonlyMap<With, number>;
+  /** All gates as one input. */
+  readonly input: Draft;
 }
 
 /** A whole network elaborated once on stand-in inputs, from which slices are copied. */
@@ -134,6 +144,7 @@ export function newBuild(program: Program, bind: ReadonlyMap<string, number>): B
     regions: 0,
     blocks: new Set(),
     weights: undefined,
+    gates: undefined,
     traces: new Map(),
   };
 }

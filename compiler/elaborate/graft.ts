@@ -10,7 +10,7 @@ import { showType } from "../graph/shapes.ts";
 import { showShape } from "../size.ts";
 import { inputCount } from "./calls.ts";
 import { applyLayer, asLayer, evaluate } from "./core.ts";
-import { type Draft, type Graft, type Place, sameType } from "./draft.ts";
+import { constant, type Draft, emit, type Graft, type Place, sameType } from "./draft.ts";
 import { fail, failAt, isLibrary, silent, spanOf, textOf } from "./failure.ts";
 import { addTap, blockOf, titleOf } from "./layers.ts";
 import { placesAt, type Target } from "./places.ts";
@@ -126,7 +126,29 @@ function put(
     first,
     end: build.drafts.length,
   });
-  replace(context, places, olds, news, before, start, first, streams, earlier);
+  replace(context, places, olds, gated(clause, context, olds, news), before, start, first, streams, earlier);
+}
+
+/** In a super-network: gate · new + (1 − gate) · old, which is one of the two to the last bit. */
+function gated(clause: With, context: Context, olds: readonly Draft[], news: readonly Draft[]): readonly Draft[] {
+  const { gates } = context.build;
+  const gate = gates?.of.get(clause);
+  if (gates === undefined || gate === undefined) return news;
+  const use = { context, node: clause };
+  const open = emit(
+    "reshape",
+    [emit("slice", [gates.input], { axis: 0, start: gate, size: 1 }, use)],
+    { shape: [] },
+    use,
+  );
+  const shut = emit("binary", [constant(1, "f32", use), open], { fn: "sub" }, use);
+  return news.map((now, i) => {
+    const old = olds[i];
+    // What the unit leaves as it is, as one of two directions does, needs no gate.
+    if (old === undefined || now === old) return now;
+    const parts = [emit("binary", [now, open], { fn: "mul" }, use), emit("binary", [old, shut], { fn: "mul" }, use)];
+    return emit("binary", parts, { fn: "add" }, use);
+  });
 }
 
 /** The one value that a graft at `place` takes. */

@@ -1,10 +1,11 @@
 /**
  * From a block, a layer or a headline to a model: inputs made, everything applied, the graph finished.
  */
-import type { Callable, Expr, Node } from "../../grammar/ast.ts";
+import type { Callable, Expr, Node, With } from "../../grammar/ast.ts";
 import type { Span } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
+import { STEP_INPUTS } from "../graph/step.ts";
 import { compressPositions, findPositions } from "../positions.ts";
 import { type Size, name as sizeName } from "../size.ts";
 import { applyLayer, asLayer } from "./core.ts";
@@ -27,7 +28,10 @@ export interface MadeModel {
   readonly weights: Value | undefined;
 }
 
-/** Makes a model of a value: a block, a layer or a headline. Problems are reported and abort. */
+/**
+ * Makes a model of a value: a block, a layer or a headline. Problems are reported and abort.
+ * @param gates clauses of the headline whose grafts get a gate, by number, and so a further input of the model
+ */
 export function makeModel(
   program: Program,
   value: Value,
@@ -35,9 +39,14 @@ export function makeModel(
   node: Node,
   name: string,
   bind: ReadonlyMap<string, number>,
+  gates: ReadonlyMap<With, number> = new Map(),
 ): MadeModel {
   const build = newBuild(program, bind);
   const context = topContext(build, module);
+  if (gates.size > 0) {
+    const type = { shape: [gates.size], dtype: "f32" } as const;
+    build.gates = { of: gates, input: inputDraft(build, STEP_INPUTS.gates, type, spanOf(context, node)) };
+  }
   const network = asLayer(value, context, node);
   // Streams that nothing joins are averaged, as in any headline.
   const layer = network?.form === "streams" ? headlineAround(network, context, node) : network;

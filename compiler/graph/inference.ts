@@ -12,7 +12,7 @@ import { equal, product } from "../size.ts";
 import type { GraphNode, NodeOf } from "./graph.ts";
 import type { Rule, Site } from "./rewrite.ts";
 
-const withoutTraining: Rule = {
+export const withoutTraining: Rule = {
   name: "without-training",
   doc: "dropout and detach are the identity outside training",
   ops: ["dropout", "detach"],

@@ -33,6 +33,8 @@ export const STEP_INPUTS = {
   control: "step.control",
   /** [classes]: how much an example of each class counts. */
   classWeights: "step.class_weights",
+  /** [gates]: 1 for each graft that is there, 0 for each that is not; only super-networks have it, also in inference. */
+  gates: "step.gates",
   /** [2]: factor on the loss before it is differentiated, and 1 divided by it; only steps in mixed precision have it. */
   lossScale: "step.loss_scale",
 } as const;

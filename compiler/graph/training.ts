@@ -12,7 +12,13 @@
 import { type Algebra, algebraOf, allButChannels, binary, countAlong, inputOf, mean, reshape } from "./algebra.ts";
 import { GraphBuilder } from "./builder.ts";
 import type { Graph, GraphNode, NodeOf } from "./graph.ts";
-import { moves, neutralOperand, spellOutBatchNorm as spellOutFrozenNorm, spellOutLayerNorm } from "./inference.ts";
+import {
+  moves,
+  neutralOperand,
+  spellOutBatchNorm as spellOutFrozenNorm,
+  spellOutLayerNorm,
+  withoutTraining,
+} from "./inference.ts";
 import { type Rule, rewrite, type Site } from "./rewrite.ts";
 
 /** The input from which dropout draws; only graphs with a dropout have it. */
@@ -34,6 +40,24 @@ export function trainingForm(graph: Graph, { frozenNorms = new Set() }: Training
   };
   return rewrite(withCounters(withStatistics(graph, isFrozen)), trainingRules(isFrozen));
 }
+
+/**
+ * `graph`, whose sizes are numbers, as what finds the statistics of its batch norms for parameters that are learned: nothing
+ * is dropped, and the `update.…` outputs are those of this batch alone.
+ */
+export function statisticsForm(graph: Graph): Graph {
+  return trainingForm(rewrite(graph, [withoutTraining, ofThisBatch]));
+}
+
+const ofThisBatch: Rule = {
+  name: "of-this-batch",
+  doc: "running statistics forget what came before",
+  ops: ["batch_norm"],
+  apply: (node, site) =>
+    node.op === "batch_norm" && node.attrs.momentum !== 1
+      ? site.add("batch_norm", node.inputs, { ...node.attrs, momentum: 1 })
+      : undefined,
+};
 
 const withoutEmptyDropout: Rule = {
   name: "without-empty-dropout",

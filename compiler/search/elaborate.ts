@@ -16,6 +16,7 @@ import type { Elaboration, Model, Resolve } from "../model.ts";
 import type { Recipe } from "../recipe/recipe.ts";
 import { showShape } from "../size.ts";
 import { makerOf } from "./costs.ts";
+import { gatedHeadline, type SuperNetwork, superNetworkOf } from "./gates.ts";
 import { digest, isUnsound, type Made, type Maker } from "./made.ts";
 import { extremeLevels, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
 import { type Called, recipesOf, resolved } from "./recipes.ts";
@@ -85,6 +86,7 @@ function checkedSearch(
   if (item.params.some((param) => param.default === undefined)) return checked;
   const search = readSearch(item, module, program, { args: new Map(), bind: boundTo(options) });
   checkInputs(search);
+  checkPrior(search);
   const models = new Models(search, []);
   for (const all of [true, false]) models.add(extremeLevels(search, all));
   if (models.found.length === 0) nothingSound(search, extremeLevels(search, true));
@@ -114,6 +116,25 @@ export function candidateOf(source: Source, resolve: Resolve, options: Candidate
     return { model, ...resolved(recipesOf(search)(selection), model, search, { folder, complete }) };
   });
   return { model: result?.model, diagnostics, recipe: result?.recipe, from: result?.from };
+}
+
+export interface SuperNetworkOptions extends SearchOptions {
+  /** Levels of the candidates that it has gates for. */
+  readonly points: readonly (readonly number[])[];
+}
+
+/** The super-network of some candidates of a search. */
+export function superNetwork(
+  source: Source,
+  resolve: Resolve,
+  options: SuperNetworkOptions,
+): { readonly made: SuperNetwork | undefined; readonly diagnostics: Elaboration["diagnostics"] } {
+  const { result, diagnostics } = searching(source, resolve, options, (search) => {
+    const points = options.points.map((levels) => Uint8Array.from(levelsIn(search, levels)));
+    const bound = { ...search, bind: new Map(options.bind) };
+    return superNetworkOf(bound, points, { folder: options.folder, complete: true });
+  });
+  return { made: result, diagnostics };
 }
 
 /** A candidate as an ordinary source: the file without its searches, with the candidate's model and recipe at its end. */
@@ -269,6 +290,7 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
   const { context, values, limits, name, uses } = search;
   const points = pointsOf(search);
   checkInputs(search);
+  checkPrior(search);
   const models = new Models(search, points);
   for (const levels of points) models.add(levels);
   const [none, all] = choosesGrafts(uses) ? [false, true].map((every) => models.add(extremeLevels(search, every))) : [];
@@ -291,6 +313,14 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
   );
   if (broken.every((each) => each !== undefined)) nothingFeasible(search, candidates, broken);
   warnOfUnsound(search, models.unsound, points.length);
+  if (values.prior.value !== undefined) {
+    const given = { folder: options.folder, complete: false };
+    superNetworkOf(
+      search,
+      found.map(({ levels }) => levels),
+      given,
+    );
+  }
   const indexOf = (identity: string | undefined): number | undefined => {
     const of = models.at(identity);
     return of === undefined ? undefined : found.indexOf(of);
@@ -313,6 +343,14 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
     ],
     latencyLimit: limits.latency.value === undefined ? undefined : 1000 * limits.latency.value,
     method: values.method.value,
+    ...(values.prior.value === undefined
+      ? {}
+      : {
+          prior: {
+            epochs: values.prior.value.epochs ?? 2 * epochs,
+            scores: values.prior.value.scores,
+          },
+        }),
     spend: values.spend.value,
     replicates,
     rungs: values.rungs.value,
@@ -436,6 +474,7 @@ function checkRecipes(
         notes: ["trainings of different lengths cannot be compared, and the budget is counted in trainings"],
       });
     checkRungs(search, made, epochs);
+    checkStages(search, made);
   }
   return epochs ?? 0;
 }
@@ -458,6 +497,27 @@ function checkRungs({ values, context }: WrittenSearch, recipe: Recipe, epochs: 
         : undefined;
   if (wrong === undefined) return;
   report(context.build.program.reports, diagnostic("E0802", wrong.message, at, { helps: [wrong.help] }));
+}
+
+/** Only the Gaussian process has a mean to begin with, and only grafts have gates. */
+function checkPrior(search: WrittenSearch): void {
+  const { values, context } = search;
+  if (values.prior.value === undefined) return;
+  const { kind } = values.method.value;
+  if (kind !== "auto" && kind !== "gp")
+    fail(context, "E0802", "only the Gaussian process takes a prior", values.prior.at, {
+      secondary: [{ span: spanOf(context, values.method.at), text: "this method looks at trainings alone" }],
+      helps: ["`method = GP`, or leave `prior` out"],
+    });
+  gatedHeadline(search);
+}
+
+function checkStages({ values, context }: WrittenSearch, { stages }: Recipe): void {
+  if (values.prior.value === undefined || stages.length < 2) return;
+  fail(context, "E0802", "a recipe in stages trains no super-network", values.prior.at, {
+    notes: ["what its stages freeze and set free is meant for one network"],
+    helps: ["leave `prior` out"],
+  });
 }
 
 function startsOf(

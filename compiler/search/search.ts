@@ -85,6 +85,14 @@ export type Method =
   | { readonly kind: "evolution"; readonly population: number; readonly tournament: number }
   | { readonly kind: "halving"; readonly eta: number };
 
+/** Scores of a network that has every unit at every position, each behind a gate, trained once. */
+export interface SuperNetworkPrior {
+  /** Epochs of its training. */
+  readonly epochs: number;
+  /** Candidates that it scores at most. */
+  readonly scores: number;
+}
+
 /** How many trainings, each with a seed of its own, a candidate gets in each part of a study. */
 export interface Replicates {
   readonly search: number;
@@ -104,6 +112,8 @@ export interface Search {
   /** Most milliseconds of a forward pass of one example on the device at hand, which only measuring tells. */
   readonly latencyLimit: number | undefined;
   readonly method: Method;
+  /** Absent: nothing is expected beforehand. */
+  readonly prior?: SuperNetworkPrior;
   /** Full trainings that searching and confirming may cost together; the final ones come on top. */
   readonly spend: number;
   readonly replicates: Replicates;

@@ -104,8 +104,29 @@ const rungs: Kind<readonly number[]> = either(
   ),
 );
 
+/** A network with every unit at every position, trained once with the units switched on and off. */
+export interface SuperNetwork {
+  readonly kind: "super-network";
+  /** Undefined: twice those of a full training. */
+  readonly epochs: number | undefined;
+  readonly scores: number;
+}
+
+const SUPER_NETWORK: Word<SuperNetwork> = word(
+  "SuperNetwork",
+  { epochs: param(optional(whole), "none"), scores: param(number({ from: 16, whole: true }), "256") },
+  (args) => ({ kind: "super-network" as const, ...args }),
+);
+
+const prior: Kind<SuperNetwork | undefined> = either(
+  { what: "`none`", read: () => undefined },
+  (expr) => expr.kind === "None",
+  oneOf(SUPER_NETWORK),
+);
+
 export interface SearchValues {
   readonly method: Method;
+  readonly prior: SuperNetwork | undefined;
   readonly spend: number;
   readonly seeds: Seeds;
   readonly rungs: readonly number[];
@@ -123,6 +144,11 @@ export const SEARCH: Rows<SearchValues> = {
     oneOf(...METHODS),
     "Auto",
     "how points are proposed; `Auto` tries all of a space that is small enough, else follows a Gaussian process over it",
+  ),
+  prior: row(
+    prior,
+    "none",
+    "what the Gaussian process expects beforehand: the scores of a super-network, if they rank what was trained in full; `epochs` are twice those of a full training if not given, `scores` is how many points it scores at most",
   ),
   spend: row(
     number({ from: 1 }),
@@ -170,7 +196,7 @@ export const LIMIT: Rows<LimitValues> = {
 /** All words with their parameters, by what they are. */
 export const SEARCH_WORDS: Readonly<Record<string, readonly string[]>> = {
   methods: METHODS.map(({ signature }) => signature),
-  others: [SEEDS.signature, "start(name=value, …)", "random"],
+  others: [SUPER_NETWORK.signature, SEEDS.signature, "start(name=value, …)", "random"],
 };
 
 /** What other tools call these settings. */
@@ -181,6 +207,8 @@ export const OTHER_NAMES: Readonly<Record<string, string>> = {
   trials: "spend",
   budget: "spend",
   seed: "seeds",
+  supernet: "prior",
+  oneshot: "prior",
   warm: "baseline",
   start: "baseline",
   net: "model",

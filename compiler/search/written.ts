@@ -402,16 +402,20 @@ function ungraftedPositions({ model, given, choose, uses, context, bind }: Base)
   );
 }
 
-/** A model of a substituted expression. What is wrong with it is reported where `context` reports. */
+/**
+ * A model of a substituted expression. What is wrong with it is reported where `context` reports.
+ * @param gates see `makeModel`
+ */
 export function makeCandidateModel(
   expr: Expr,
   { build: { program }, module }: Context,
   bind: ReadonlyMap<string, number>,
   node: Expr,
+  gates?: ReadonlyMap<ast.With, number>,
 ): MadeModel {
   program.steps = 0;
   const context = topContext(newBuild(program, bind), module);
-  return makeModel(program, evaluate(expr, context), module, node, MODEL, bind);
+  return makeModel(program, evaluate(expr, context), module, node, MODEL, bind, gates);
 }
 
 /** What every candidate is called: names are part of a graph's text, not of what it computes. */

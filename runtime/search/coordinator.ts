@@ -8,7 +8,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import { type StudyKnown, trialRowsOf } from "./methods/ledger.ts";
+import { type StudyKnown, scoresAmong, trialRowsOf } from "./methods/ledger.ts";
 import { decideAgain, nextDecision } from "./methods/schedule.ts";
 import { isPassing, outlast, pause } from "./patience.ts";
 import type { TrialQueue } from "./queue/queue.ts";
@@ -190,9 +190,10 @@ class Coordinator {
     const trials = await store.trials(study.id);
     const observations = await store.observations(study.id);
     const decisions = await store.decisions(study.id);
+    const scores = await scoresOf(store, study);
     this.#lookForHope(trials);
     const under = trials.filter(({ state }) => state === "waiting" || state === "running").length;
-    const known: StudyKnown = { study: study.id, trials, observations, decisions };
+    const known: StudyKnown = { study: study.id, trials, observations, decisions, scores };
     // With enough under way only the end is to be found out.
     const next = under >= this.#open() ? "wait" : nextDecision(study.search, known);
     if (next === "finished") return "complete";
@@ -302,6 +303,11 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return error instanceof Error && "code" in error && error.code === "EPERM";
   }
+}
+
+/** What the super-network of a study has made of its candidates; undefined while there is nothing, or no such network. */
+export async function scoresOf(store: StudyStore, { id, search }: StudyRow): Promise<StudyKnown["scores"]> {
+  return search.prior === undefined ? undefined : scoresAmong(await store.results(id));
 }
 
 /** Makes every decision again; gives those that come out otherwise. */

@@ -31,6 +31,11 @@ export interface Knowledge {
   readonly observations: readonly Observation[];
   /** Under way, once for each trial. */
   readonly pending: readonly { readonly candidate: number; readonly rung: number }[];
+  /**
+   * What is expected of each candidate beforehand, larger being better, with mean 0 and deviation 1: the Gaussian process
+   * learns how much of it holds.
+   */
+  readonly prior?: Float64Array | undefined;
   /** Candidates that are not to be proposed, e.g. because their training failed. What they have shown counts. */
   readonly closed?: ReadonlySet<number>;
   /** Seed of the study, and how many proposals came before: together they make the generator. */

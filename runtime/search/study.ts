@@ -8,11 +8,11 @@
 import type { Search } from "../../compiler/search/search.ts";
 
 /**
- * Which part of a study a trial belongs to. `baseline`: `none`, `all` and the starts; `screen`: the first random ones;
+ * Which part of a study a trial belongs to. `prior`: the super-network, which bears the name of a candidate and is none; `baseline`: `none`, `all` and the starts; `screen`: the first random ones;
  * `search`: proposed by the method; `random`: random search at equal budget; `confirm`: leaders again, on other seeds;
  * `final`: the table's, on seeds that nothing was chosen by, and the only ones that read the test side.
  */
-export type Phase = "baseline" | "screen" | "search" | "random" | "confirm" | "final";
+export type Phase = "prior" | "baseline" | "screen" | "search" | "random" | "confirm" | "final";
 
 /**
  * `waiting` to be taken; `running` by a worker; `paused` behind a rung, with a checkpoint, and for good once it has
@@ -77,10 +77,17 @@ export interface TrialResult {
   readonly overheadSeconds: number;
   /** Median milliseconds of one forward pass of one example on the worker's device, where it was measured. */
   readonly latency: number | undefined;
+  /**
+   * Norm of all gradients in the first update: a score that costs nothing (Abdelfattah et al. 2021, `grad_norm`). It is
+   * reported and chooses nothing.
+   */
+  readonly gradientNorm?: number;
   /** SHA-256 of the final parameters. */
   readonly weights: string | undefined;
   /** Predictions file of the evaluated sides, by object hash: for paired comparisons over subjects. */
   readonly predictions: Readonly<Record<string, string>>;
+  /** Of a super-network: what it makes of candidates, by `Candidate.index`; the objective's metric of the validation side. */
+  readonly scores?: Readonly<Record<string, number>>;
   /** Compiled programs found in the cache, and asked for. */
   readonly kernels: { readonly hits: number; readonly misses: number };
   /** What trained it: netc's version and the device in words. */

@@ -20,7 +20,7 @@ import { SourceError, type TrainerOptions, type Values } from "./trainer.ts";
 
 /** What evaluation needs of an experiment. */
 export interface EvaluationJob
-  extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed" | "compiler"> {
+  extends Pick<TrainerOptions, "model" | "recipe" | "target" | "open" | "seed" | "compiler" | "gates"> {
   readonly sides: Sides;
   /** The set's folder. */
   readonly folder: string;

@@ -237,7 +237,7 @@ class Training {
   }
 
   async #openStage(checkpoint: LoadedCheckpoint | undefined): Promise<Trainer> {
-    const { model, recipe, target, open, seed, compiler } = this.#job;
+    const { model, recipe, target, open, seed, compiler, gates } = this.#job;
     const at = this.#at;
     // At the beginning of a stage there is no state but the parameters.
     const going = checkpoint !== undefined && (at.epoch > 0 || at.batch > 0) ? checkpoint : undefined;
@@ -246,7 +246,8 @@ class Training {
     const updates = Object.entries(going?.record.counters ?? {}).flatMap(([name, value]) =>
       name.startsWith("updates") ? [value] : [],
     );
-    const options = { model, recipe, stage: at.stage, target, open, values, seed, byClass: this.#byClass, compiler };
+    const byClass = this.#byClass;
+    const options = { model, recipe, stage: at.stage, target, open, values, seed, byClass, gates, compiler };
     const trainer = await Trainer.open(options, { updates, lossScale: lossScaleOf(going?.record.counters ?? {}) });
     this.#trainer = trainer;
     if (going === undefined) {

@@ -42,6 +42,8 @@ export interface TrainerOptions {
   readonly seed: number;
   /** Training clips by class. */
   readonly byClass: readonly number[];
+  /** Of a super-network: its gates in an update. */
+  readonly gates?: ((update: number) => Float32Array) | undefined;
   /** By default the compiler itself. */
   readonly compiler?: Compiler | undefined;
 }
@@ -181,6 +183,8 @@ export class Trainer {
     this.#writeRates(moment);
     if (this.#lossScale !== undefined)
       this.#runner.write(STEP_INPUTS.lossScale, Float32Array.of(this.#lossScale.scale, 1 / this.#lossScale.scale));
+    const gates = this.#options.gates?.(moment.step);
+    if (gates !== undefined && this.#has(STEP_INPUTS.gates)) this.#runner.write(STEP_INPUTS.gates, gates);
     for (let part = 0; part < accumulate; part++) {
       const next = await batches.next();
       if (next.done === true) return undefined;

@@ -45,6 +45,15 @@ describe("before a study", () => {
     expect(existsSync(join(at, "studies"))).toBe(false);
   });
 
+  it("a plan says what a super-network costs, or why there is none", () => {
+    writeFileSync(join(at, "prior.net"), searchText("prior = SuperNetwork\n  method = GP\n  spend = 8", 1));
+    expect(netc("plan", "prior.net").out).toMatch(
+      / a super-network for 2 epochs, which scores 4 of them: 2\.4 trainings;/,
+    );
+    writeFileSync(join(at, "all.net"), searchText("prior = SuperNetwork", 1));
+    expect(netc("plan", "all.net").out).toMatch(/ no super-network: all candidates are trained anyway\n/);
+  });
+
   it("a plan says why points are refused", () => {
     writeFileSync(join(at, "limited.net"), searchText("require count(spots) <= 1", 1));
     const { status, out } = netc("plan", "limited.net", "--refused");

@@ -41,6 +41,7 @@ describe("any study", () => {
     randomBaseline: fc.boolean(),
     costs: fc.boolean(),
     goal: fc.constantFrom("maximize" as const, "minimize" as const),
+    prior: fc.constantFrom(undefined, undefined, { epochs: 18, scores: 64 }, { epochs: 9, scores: 16 }),
     workers: fc.integer({ min: 1, max: 9 }),
     order: fc.nat(1000),
     failing: fc.constantFrom(0, 0, 3, 1),
@@ -48,10 +49,11 @@ describe("any study", () => {
 
   it("ends, keeps to its budget, makes no trial twice, and every decision can be made again", () => {
     fc.assert(
-      fc.property(studies, ({ workers, order, failing, refused, ...options }) => {
+      fc.property(studies, ({ workers, order, failing, refused, prior, ...options }) => {
         const search = searchOver({
           members: 5,
           ...options,
+          ...(prior === undefined ? {} : { prior }),
           refused: (index) => refused > 0 && index % (refused + 1) === 1,
         });
         const plan = planOf(search);
@@ -59,6 +61,7 @@ describe("any study", () => {
         const ended = runWorld(search, {
           workers,
           order,
+          score: (candidate) => (surface[candidate] ?? 0) + (candidate % 3),
           // One in `failing` candidates always fails.
           value: (candidate, epochs, trial) =>
             failing > 0 && candidate % failing === 0 ? undefined : values(candidate, epochs, trial),
@@ -67,7 +70,8 @@ describe("any study", () => {
         expect(cost(search, inPhase(ended, "baseline", "screen", "search"))).toBeLessThanOrEqual(
           plan.searchBudget + 1e-9,
         );
-        expect(cost(search, inPhase(ended, "baseline", "screen", "search", "confirm"))).toBeLessThanOrEqual(
+        const priorCost = inPhase(ended, "prior").length * (plan.prior?.cost ?? 0);
+        expect(priorCost + cost(search, inPhase(ended, "baseline", "screen", "search", "confirm"))).toBeLessThanOrEqual(
           search.spend + 1e-9,
         );
         expect(cost(search, inPhase(ended, "random"))).toBeLessThanOrEqual(search.spend);
@@ -81,7 +85,8 @@ describe("any study", () => {
         // Seeds are a matter of phase group and replicate alone.
         for (const { seed, phase, replicate } of trials) expect(seed).toBe(trialSeed(search.seed, phase, replicate));
         expect(new Set(trials.map(({ id }) => id)).size).toBe(trials.length);
-        expect(new Set(trials.map(({ candidate, seed }) => `${candidate}/${seed}`)).size).toBe(trials.length);
+        const candidates = trials.filter(({ phase }) => phase !== "prior");
+        expect(new Set(candidates.map(({ candidate, seed }) => `${candidate}/${seed}`)).size).toBe(candidates.length);
       }),
       { numRuns: 40 },
     );

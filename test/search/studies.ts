@@ -1,6 +1,7 @@
 /** Studies without trainings: a search over a response surface, and a loop that stands for coordinator and workers. */
 import type { Candidate, Method, Search } from "../../compiler/search/search.ts";
 import { trialRowsOf } from "../../runtime/search/methods/ledger.ts";
+import { planOf } from "../../runtime/search/methods/plan.ts";
 import { nextDecision, type StudyKnown } from "../../runtime/search/methods/schedule.ts";
 import type { Decision, ObservationRow, TrialRow } from "../../runtime/search/study.ts";
 import { generator, normals, subsetsOf } from "../tools/surfaces.mjs";
@@ -17,6 +18,7 @@ export interface SearchOptions {
   readonly randomBaseline?: boolean;
   readonly costs?: boolean;
   readonly goal?: "maximize" | "minimize";
+  readonly prior?: Search["prior"];
 }
 
 /** A search over all subsets of members; the cost of a member is its number. */
@@ -45,6 +47,7 @@ export function searchOver(options: SearchOptions): Search {
     requirements: [],
     latencyLimit: undefined,
     method: options.method ?? { kind: "auto" },
+    ...(options.prior === undefined ? {} : { prior: options.prior }),
     spend,
     replicates: { search: seeds[0], confirm: seeds[1], final: seeds[2] },
     rungs: options.rungs ?? [],
@@ -58,6 +61,8 @@ export function searchOver(options: SearchOptions): Search {
 export interface World {
   /** What a trial shows after so many epochs; undefined: it fails. */
   readonly value: (candidate: number, epochs: number, trial: TrialRow) => number | undefined;
+  /** What a super-network makes of a candidate. */
+  readonly score?: (candidate: number) => number;
   readonly workers: number;
   /** Seed of the order in which trials end. */
   readonly order: number;
@@ -79,7 +84,9 @@ export function runWorld(search: Search, world: World, study = "study"): Ended {
     trials: [...rows.values()],
     observations: [...observations],
     decisions: [...decisions],
+    scores,
   });
+  let scores: StudyKnown["scores"];
   const inState = (state: TrialRow["state"]): readonly TrialRow[] =>
     [...rows.values()].filter((row) => row.state === state);
   const set = (row: TrialRow, change: Partial<TrialRow>): unknown => rows.set(row.id, { ...row, ...change });
@@ -115,7 +122,9 @@ export function runWorld(search: Search, world: World, study = "study"): Ended {
     if (ends === undefined) throw new Error("nothing runs");
     const candidate = search.space.candidates.findIndex(({ hash }) => hash === ends.candidate);
     const value = world.value(candidate, ends.epochs, ends);
-    const full = ends.epochs === search.epochs;
+    const full = ends.epochs === search.epochs || ends.phase === "prior";
+    if (ends.phase === "prior" && value !== undefined)
+      scores = new Map((planOf(search).prior?.scored ?? []).map((index) => [index, world.score?.(index) ?? 0]));
     observations.push({
       sequence: observations.length + 1,
       trial: ends.id,

@@ -74,6 +74,24 @@ describe("a trial", () => {
     expect(seen?.value).toBe(result.metrics["val.uar"]);
   });
 
+  it("tells the metric as it is, also where less is better", async () => {
+    const least = studyFrom(searchText().replace("maximize val.uar", "minimize val.loss"), join(at, "least"), set);
+    const trial = trialOf(least, "none");
+    const store = new MemoryStore();
+    await store.createStudy(least);
+    await store.decide(least.id, decisionOf(1, []), [trial]);
+    const claim = await store.claim(least.id, "test");
+    if (claim === undefined) throw new Error("nothing waits");
+    const stop = new AbortController().signal as AbortSignal & { reason: Exclude<Orders, "go on"> };
+    expect(await trainer.train({ study: least, claim, store, stop, device: 0 })).toBe("complete");
+    const [seen] = await store.observations(least.id);
+    const result = (await store.results(least.id)).get(trial.id);
+    expect(seen?.value).toBe(result?.metrics["val.loss"]);
+    expect(seen?.value).toBeGreaterThan(0);
+    // What costs nothing: the gradients of the first update.
+    expect(result?.gradientNorm).toBeGreaterThan(0);
+  });
+
   it("finds its kernels ready the second time, and gives the same", async () => {
     const trial = trialOf(study, STIA);
     const [first, second] = [await storeWith(trial), await storeWith(trial)];

@@ -80,7 +80,7 @@ export function proposeGaussian(known: Knowledge, count: number): readonly numbe
 
 function meritsOf(known: Knowledge, step: number): Float64Array {
   const fit = fitGaussian(known);
-  if (fit !== undefined) return merits(known, posteriorAt(fit, known.candidates.levels));
+  if (fit !== undefined) return merits(known, posteriorAt(fit, known.candidates.levels, known.prior));
   const draws = drawsOf(known.seed, "gp", step);
   const merit = Float64Array.from({ length: known.candidates.count }, () => draws.uniform());
   for (const candidate of known.closed ?? []) merit[candidate] = -Infinity;
@@ -101,13 +101,14 @@ export interface Leader {
 export function pickOf(known: Knowledge, count: number): readonly Leader[] {
   const fit = fitGaussian({ ...known, pending: [] });
   if (fit === undefined) return [];
-  const { candidates, closed } = known;
+  const { candidates, closed, prior } = known;
   const width = candidates.factors.length;
   const trained = shown(known).filter((candidate) => !(closed?.has(candidate) ?? false));
   const levels = new Uint8Array(trained.length * width);
   for (const [index, candidate] of trained.entries())
     levels.set(candidates.levels.subarray(candidate * width, (candidate + 1) * width), index * width);
-  const { mean, deviation } = posteriorAt(fit, levels);
+  const scores = prior === undefined ? undefined : Float64Array.from(trained, (candidate) => prior[candidate] ?? 0);
+  const { mean, deviation } = posteriorAt(fit, levels, scores);
   const leaders = trained.map((candidate, index) => ({
     candidate,
     mean: mean[index] ?? 0,

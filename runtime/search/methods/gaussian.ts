@@ -10,6 +10,9 @@
  * and lower the deviation, which is the same as believing that they will show the mean ("kriging believer": Ginsbourger
  * et al. 2010).
  *
+ * Where there are scores from elsewhere (a super-network's), the mean of f is β times the candidate's score (Rasmussen and
+ * Williams, section 2.7). β is normal around 0 with the variance of f, so scores that tell nothing change little.
+ *
  * Weights of the kernel, noise and ρ are those of the greatest marginal likelihood on a small fixed grid, with weak priors;
  * the variance is profiled out. There is no optimiser, no start point and no chance in it.
  */
@@ -50,8 +53,10 @@ export interface Fit {
   /** V⁻¹(y − Hβ), in units of the kernel of variance 1. */
   readonly weights: Float64Array;
   readonly mean: number;
+  /** What one unit of a candidate's score adds to its mean; undefined without scores. */
+  readonly slope: number | undefined;
   readonly target: number;
-  /** L⁻¹H by group, over all rows, and the factor of HᵀV⁻¹H. */
+  /** L⁻¹H by group, and for the scores, over all rows; and the factor of HᵀV⁻¹H. */
   readonly basis: readonly Float64Array[];
   readonly basisFactor: Float64Array;
 }
@@ -79,6 +84,8 @@ const FIDELITIES = [0.3, 0.5, 0.65, 0.8, 0.9, 0.97] as const;
 const NOISE_CENTRE = Math.log(0.4);
 const NOISE_SPREAD = 1.2;
 const VARIANCE_WEIGHT = 4;
+/** Of β, over that of f. */
+const SLOPE_PRECISION = 1;
 
 function rowsOf(observations: readonly Observation[]): readonly Row[] {
   const sorted = [...observations].sort(
@@ -156,6 +163,8 @@ interface Data {
   readonly values: Float64Array;
   readonly groups: readonly number[];
   readonly groupCount: number;
+  /** Of the observed rows' candidates; undefined without scores. */
+  readonly scores: Float64Array | undefined;
   /** Sum of the rows' scatter, and number of values in all. */
   readonly scatter: number;
   readonly total: number;
@@ -171,7 +180,12 @@ function levelsOf({ levels, factors }: Candidates, rows: readonly { readonly can
   return found;
 }
 
-function dataOf(candidates: Candidates, kernels: readonly FactorKernel[], rows: readonly Row[]): Data {
+function dataOf(
+  candidates: Candidates,
+  kernels: readonly FactorKernel[],
+  rows: readonly Row[],
+  prior: Float64Array | undefined,
+): Data {
   const width = candidates.factors.length;
   const levels = levelsOf(candidates, rows);
   const n = rows.length;
@@ -191,6 +205,7 @@ function dataOf(candidates: Candidates, kernels: readonly FactorKernel[], rows: 
     values: Float64Array.from(observed, (row) => row.mean),
     groups: rows.map((row) => Math.max(0, rungs.indexOf(row.rung))),
     groupCount: rungs.length,
+    scores: prior === undefined ? undefined : Float64Array.from(observed, (row) => prior[row.candidate] ?? 0),
     scatter: observed.reduce((sum, row) => sum + row.scatter, 0),
     total: observed.reduce((sum, row) => sum + row.replicates.length, 0),
     terms: all,
@@ -235,17 +250,19 @@ interface Solved {
 }
 
 function solve(data: Data, shape: Shape, noise: number, fidelity: number): Solved | undefined {
-  const { rows, values, groups, groupCount: p, scatter, total } = data;
+  const { rows, values, groups, groupCount, scores, scatter, total } = data;
+  const p = groupCount + (scores === undefined ? 0 : 1);
   const size = rows.length;
   const n = values.length;
   const lower = cholesky(covariance(data, shape, noise, fidelity), size);
   if (lower === undefined) return undefined;
-  // Columns: the values, then one indicator for each rung.
+  // Columns: the values, then one indicator for each rung, then the scores.
   const columns = 1 + p;
   const right = new Float64Array(n * columns);
   for (let i = 0; i < n; i++) {
     right[i * columns] = values[i] ?? 0;
     right[i * columns + 1 + (groups[i] ?? 0)] = 1;
+    if (scores !== undefined) right[i * columns + p] = scores[i] ?? 0;
   }
   solveLower(lower, size, n, right, columns);
   const product = (a: number, b: number): number => {
@@ -254,6 +271,7 @@ function solve(data: Data, shape: Shape, noise: number, fidelity: number): Solve
     return sum;
   };
   const normal = Float64Array.from({ length: p * p }, (_, at) => product(1 + Math.floor(at / p), 1 + (at % p)));
+  if (scores !== undefined) normal[p * p - 1] = (normal[p * p - 1] ?? 0) + SLOPE_PRECISION;
   const basisFactor = cholesky(normal, p);
   if (basisFactor === undefined) return undefined;
   const means = Float64Array.from({ length: p }, (_, group) => product(0, 1 + group));
@@ -267,11 +285,12 @@ function solve(data: Data, shape: Shape, noise: number, fidelity: number): Solve
     weights[i] = rest;
     residual += rest * rest;
   }
+  if (scores !== undefined) residual += SLOPE_PRECISION * (means[p - 1] ?? 0) ** 2;
   solveUpper(lower, size, n, weights);
   let logDeterminant = 0;
   for (let i = 0; i < n; i++) logDeterminant += 2 * Math.log(lower[i * size + i] ?? 1);
   for (let group = 0; group < p; group++) logDeterminant += 2 * Math.log(basisFactor[group * p + group] ?? 1);
-  const degrees = total - p + VARIANCE_WEIGHT;
+  const degrees = total - groupCount + VARIANCE_WEIGHT;
   const variance = (residual + scatter / noise + VARIANCE_WEIGHT * 0.7) / degrees;
   const prior = ((Math.log(noise) - NOISE_CENTRE) / NOISE_SPREAD) ** 2;
   return {
@@ -322,7 +341,7 @@ function chooseSetting(data: Data, factors: number): Setting {
 
 /** Fits the model; undefined where no trial has shown anything. */
 export function fitGaussian(known: Knowledge): Fit | undefined {
-  const { candidates, pending } = known;
+  const { candidates, pending, prior } = known;
   const raw = rowsOf(known.observations);
   if (raw.length === 0) return undefined;
   const target = raw.reduce((most, row) => Math.max(most, row.rung), 0);
@@ -344,11 +363,11 @@ export function fitGaussian(known: Knowledge): Fit | undefined {
     step <= 1
       ? rows
       : Array.from({ length: LIKELIHOOD_ROWS }, (_, i) => rows[Math.floor(i * step)]).flatMap((row) => row ?? []);
-  const setting = chooseSetting(dataOf(candidates, kernels, sample), kernels.length);
+  const setting = chooseSetting(dataOf(candidates, kernels, sample, prior), kernels.length);
   const believers = pending.map(({ candidate, rung }) => ({ candidate, rung, replicates: [], mean: 0, scatter: 0 }));
   believers.sort((a, b) => a.candidate - b.candidate || a.rung - b.rung);
   const all = [...rows, ...believers.slice(0, MOST_ROWS)];
-  const data = dataOf(candidates, kernels, all);
+  const data = dataOf(candidates, kernels, all, prior);
   const solved = solve(data, setting.shape, setting.noise, setting.fidelity);
   if (solved === undefined) return undefined;
   const targetGroup = rows.find((row) => row.rung === target);
@@ -368,6 +387,7 @@ export function fitGaussian(known: Knowledge): Fit | undefined {
     lower: solved.lower,
     weights: solved.weights.map((weight) => weight * unit),
     mean: (solved.means[group] ?? 0) * unit + centre,
+    slope: prior === undefined ? undefined : (solved.means.at(-1) ?? 0) * unit,
     target: group,
     basis: solved.basis,
     basisFactor: solved.basisFactor,
@@ -407,9 +427,12 @@ export function crossCovariance(fit: Fit, levels: Uint8Array): Float64Array {
   return found;
 }
 
-/** What the model says of points; `levels` holds `width` levels for each. */
-export function posteriorAt(fit: Fit, levels: Uint8Array): Posterior {
-  const { width, rows, observed, kernels, shape } = fit;
+/**
+ * What the model says of points; `levels` holds `width` levels for each.
+ * @param scores of the points, where the model was fitted with scores; 0, the mean of the space, if not given
+ */
+export function posteriorAt(fit: Fit, levels: Uint8Array, scores?: Float64Array): Posterior {
+  const { width, rows, observed, kernels, shape, slope = 0 } = fit;
   const count = levels.length / width;
   const mean = new Float64Array(count);
   const deviation = new Float64Array(count);
@@ -419,7 +442,7 @@ export function posteriorAt(fit: Fit, levels: Uint8Array): Posterior {
     const size = to - from;
     const cross = crossCovariance(fit, points);
     for (let i = 0; i < size; i++) {
-      let sum = fit.mean;
+      let sum = fit.mean + slope * (scores?.[from + i] ?? 0);
       for (let row = 0; row < observed; row++) sum += (fit.weights[row] ?? 0) * (cross[row * size + i] ?? 0);
       mean[from + i] = sum;
     }
@@ -428,7 +451,9 @@ export function posteriorAt(fit: Fit, levels: Uint8Array): Posterior {
       const at = (from + i) * width;
       let left = priorVariance(kernels, shape, levels.subarray(at, at + width));
       for (let row = 0; row < rows; row++) left -= (cross[row * size + i] ?? 0) ** 2;
-      deviation[from + i] = Math.sqrt(Math.max(0, left + meanVariance(fit, cross, size, i)) * fit.variance);
+      deviation[from + i] = Math.sqrt(
+        Math.max(0, left + meanVariance(fit, cross, size, i, scores?.[from + i] ?? 0)) * fit.variance,
+      );
     }
   }
   return { mean, deviation };
@@ -448,11 +473,17 @@ function priorVariance(kernels: readonly FactorKernel[], shape: Shape, row: Uint
   );
 }
 
-/** What not knowing the rungs' means adds, in units of the variance (Rasmussen and Williams, equation 2.42). */
-function meanVariance({ basis, basisFactor, target }: Fit, solved: Float64Array, size: number, i: number): number {
+/** What not knowing the rungs' means and β adds, in units of the variance (Rasmussen and Williams, equation 2.42). */
+function meanVariance(
+  { basis, basisFactor, target, slope }: Fit,
+  solved: Float64Array,
+  size: number,
+  i: number,
+  score: number,
+): number {
   const p = basis.length;
   const rest = Float64Array.from({ length: p }, (_, group) => {
-    let sum = group === target ? 1 : 0;
+    let sum = group === target ? 1 : slope !== undefined && group === p - 1 ? score : 0;
     const own = basis[group];
     if (own !== undefined)
       for (let row = 0; row < own.length; row++) sum -= (own[row] ?? 0) * (solved[row * size + i] ?? 0);

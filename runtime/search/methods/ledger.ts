@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import type { Search } from "../../../compiler/search/search.ts";
 import { trialIdOf } from "../store/ids.ts";
-import type { Decision, ObservationRow, Phase, Proposal, TrialRow } from "../study.ts";
+import type { Decision, ObservationRow, Phase, Proposal, TrialResult, TrialRow } from "../study.ts";
 
 /** What decisions are made from. Read the trials before the observations: then a trial that ends between the two has ended. */
 export interface StudyKnown {
@@ -17,6 +17,8 @@ export interface StudyKnown {
   readonly trials: readonly Pick<TrialRow, "id" | "state">[];
   readonly observations: readonly ObservationRow[];
   readonly decisions: readonly Decision[];
+  /** What the super-network made of candidates, by `Candidate.index`, in the metric's own unit; it counts once that has ended. */
+  readonly scores?: ReadonlyMap<number, number> | undefined;
 }
 
 export interface LedgerTrial {
@@ -31,6 +33,13 @@ export interface LedgerTrial {
   readonly state: "pending" | "paused" | "complete" | "failed" | "stopped";
   /** Values by epochs, rising. */
   readonly values: ReadonlyMap<number, number>;
+}
+
+/** The scores of a study's super-network among its results, if it has any. */
+export function scoresAmong(results: ReadonlyMap<string, TrialResult>): ReadonlyMap<number, number> | undefined {
+  for (const { scores } of results.values())
+    if (scores !== undefined) return new Map(Object.entries(scores).map(([index, score]) => [Number(index), score]));
+  return undefined;
 }
 
 /** Phases that share seeds: their trials of one replicate are paired. */
@@ -95,7 +104,8 @@ export function ledgerOf(search: Search, known: StudyKnown): readonly LedgerTria
   return [...begun.values()].map(({ id, begin, goal, stopped }) => {
     const own = new Map([...(values.get(id) ?? [])].sort(([a], [b]) => a - b));
     const { candidate, phase, replicate } = begin;
-    const state = stateOf(own.has(goal), goal === search.epochs, stopped, pending.has(id));
+    const last = phase === "prior" || goal === search.epochs;
+    const state = stateOf(own.has(goal), last, stopped, pending.has(id));
     return { id, candidate, phase, replicate, goal, state, values: own };
   });
 }

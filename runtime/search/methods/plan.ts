@@ -56,12 +56,46 @@ export function viewOf(search: Search): View {
   return view;
 }
 
+export interface PriorPlan {
+  /** `Candidate.index` of the one that it is filed under. */
+  readonly candidate: number;
+  readonly epochs: number;
+  readonly cost: number;
+  /** By `Candidate.index`; a score counts as a part of an epoch. */
+  readonly scored: readonly number[];
+}
+
+/** Part of an epoch that a score counts for: a pass over the validation side, without gradients. */
+const SCORE_SHARE = 0.1;
+/** Part of the budget that it may cost. */
+const MOST_PRIOR = 0.5;
+
+function priorOf(
+  { prior, epochs, space, spend }: Search,
+  method: Method,
+  order: readonly number[],
+): PriorPlan | string | undefined {
+  if (prior === undefined) return undefined;
+  if (method.kind === "factorial") return "all candidates are trained anyway";
+  if (method.kind !== "gp") return "this method looks at trainings alone";
+  const scored = order.slice(0, prior.scores);
+  const cost = (prior.epochs + SCORE_SHARE * scored.length) / epochs;
+  if (cost > MOST_PRIOR * spend)
+    return `it would cost ${cost.toFixed(1)} of ${spend} trainings, and may a half at most`;
+  const candidate = space.all !== undefined && order.includes(space.all) ? space.all : order[0];
+  return candidate === undefined ? undefined : { candidate, epochs: prior.epochs, cost, scored };
+}
+
 export interface StudyPlan {
   /** The method that is used, never `auto`. */
   readonly method: Exclude<Method, { kind: "auto" }>;
   /** Why, in a sentence. */
   readonly why: string;
   readonly feasible: number;
+  /** The super-network, if one is trained: what it costs in full trainings, and the candidates that it scores. */
+  readonly prior: PriorPlan | undefined;
+  /** Why one that was asked for is not trained. */
+  readonly noPrior: string | undefined;
   /** `none`, `all` and the starts, as far as they are feasible; by `Candidate.index`, as everything here. */
   readonly baseline: readonly number[];
   /** Drawn uniformly from the rest of the space: what random search would have begun with. */
@@ -140,11 +174,14 @@ function makePlan(search: Search): StudyPlan {
   const { method, why } = methodOf(search, feasible);
   const eta = method.kind === "halving" ? Math.max(2, method.eta) : ETA;
   const confirm = confirmOf(search, feasible);
-  const searchBudget = spend - confirm.leaders * confirm.replicates;
+  const order = Array.from(randomOrder(feasible, seed), (candidate) => indices[candidate] ?? 0);
+  const extremes = [space.none, space.all].filter((index) => index !== undefined && local.has(index));
+  const asPlanned = priorOf(search, method, [...new Set([...extremes.flatMap((index) => index ?? []), ...order])]);
+  const [prior, noPrior] = typeof asPlanned === "string" ? [undefined, asPlanned] : [asPlanned, undefined];
+  const searchBudget = spend - confirm.leaders * confirm.replicates - (prior?.cost ?? 0);
   const each = Math.max(1, search.replicates.search);
   const asked = [space.none, space.all, ...search.starts].filter((index) => index !== undefined && local.has(index));
   const baseline = [...new Set(asked.flatMap((index) => index ?? []))].slice(0, Math.floor(searchBudget / each));
-  const order = Array.from(randomOrder(feasible, seed), (candidate) => indices[candidate] ?? 0);
   const others = order.filter((index) => !baseline.includes(index));
   // With few trainings, half of what the baseline leaves at most: the other half is for the method.
   const affordable = Math.floor(searchBudget / each) - baseline.length;
@@ -158,6 +195,8 @@ function makePlan(search: Search): StudyPlan {
     method,
     why,
     feasible,
+    prior,
+    noPrior,
     baseline,
     screen,
     random,

@@ -3,6 +3,7 @@
  *
  * The phases, each of which waits for what it needs of the one before and for nothing else:
  *
+ *   prior      where it was asked for: the super-network, beside the next two
  *   baseline   `none`, `all` and the starts
  *   screen     candidates drawn uniformly, which are also the beginning of random search
  *   search     what the method proposes, one trial to a decision; partial trainings while they can be trusted
@@ -20,6 +21,7 @@ import { pickOf } from "./acquire.ts";
 import { fitGaussian, posteriorAt } from "./gaussian.ts";
 import { groupOf, type LedgerTrial, ledgerOf, pendingOf, type StudyKnown } from "./ledger.ts";
 import { planOf, type StudyPlan, type View, viewOf } from "./plan.ts";
+import { calibrationOf, judgePrior, type PriorTrust, priorText, trustedPrior } from "./prior.ts";
 import { proposeOf } from "./propose.ts";
 import { promotion, type RungTrust, rungTrust, trustText } from "./rungs.ts";
 
@@ -40,6 +42,8 @@ interface State {
   readonly view: View;
   readonly trials: readonly LedgerTrial[];
   readonly trust: readonly RungTrust[];
+  /** The super-network's scores, once it has ended; by `Candidate.index`, larger is better. */
+  readonly scores: ReadonlyMap<number, number> | undefined;
   /** How many decisions there were: the step of the method's generator. */
   readonly step: number;
 }
@@ -62,6 +66,7 @@ export function nextDecision(search: Search, known: StudyKnown): Decision | "wai
     view: viewOf(search),
     trials,
     trust: rungTrust(plan.rungs, trials),
+    scores: scoresOf(search, trials, known),
     step: known.decisions.length,
   };
   const next = mainLine(state);
@@ -89,7 +94,16 @@ export function decideAgain(search: Search, known: StudyKnown, sequence: number)
     trials: (written?.pending ?? []).map((id) => ({ id, state: "running" })),
     observations: known.observations.slice(0, written?.seen ?? 0),
     decisions: known.decisions.slice(0, sequence - 1),
+    scores: known.scores,
   });
+}
+
+function scoresOf(search: Search, trials: readonly LedgerTrial[], { scores }: StudyKnown): State["scores"] {
+  const ended = trials.some(({ phase, state }) => phase === "prior" && state === "complete");
+  const sign = signOf(search);
+  return ended && scores !== undefined
+    ? new Map([...scores].map(([index, score]) => [index, sign * score]))
+    : undefined;
 }
 
 function mainLine(state: State): Next {
@@ -97,7 +111,7 @@ function mainLine(state: State): Next {
   const phases =
     plan.method.kind === "factorial"
       ? [factorialStep, confirmStep, finalStep]
-      : [baselineStep, screenStep, carryOnStep, searchStep, endStep, confirmStep, finalStep];
+      : [priorStep, baselineStep, screenStep, carryOnStep, searchStep, endStep, confirmStep, finalStep];
   for (const phase of phases) {
     const next = phase(state);
     if (next !== undefined) return next;
@@ -124,7 +138,8 @@ function spent(state: State): number {
 function closedOf({ trials, view }: State): ReadonlySet<number> {
   const failures = new Map<number, number>();
   const good = new Set<number>();
-  for (const { candidate, state, values } of trials) {
+  for (const { candidate, phase, state, values } of trials) {
+    if (phase === "prior") continue;
     if (state === "failed") failures.set(candidate, (failures.get(candidate) ?? 0) + 1);
     else if (values.size > 0) good.add(candidate);
   }
@@ -142,7 +157,8 @@ function begin(
   const group = groupOf(phase);
   const taken = new Map<number, number>();
   for (const trial of state.trials)
-    if (groupOf(trial.phase) === group) taken.set(trial.candidate, (taken.get(trial.candidate) ?? 0) + 1);
+    if (groupOf(trial.phase) === group && trial.phase !== "prior")
+      taken.set(trial.candidate, (taken.get(trial.candidate) ?? 0) + 1);
   // By replicate first: where only some can run, they are a comparison of all candidates on the same seeds.
   return Array.from({ length: times }, (_, each) =>
     candidates.map((candidate) => ({
@@ -160,6 +176,8 @@ function signOf({ objectives }: Search): 1 | -1 {
   return objectives.find(({ kind }) => kind === "metric")?.goal === "minimize" ? -1 : 1;
 }
 
+const APART_FROM_SEARCH: ReadonlySet<Phase> = new Set(["random", "final", "prior"]);
+
 /** Replicates of different phases are different trials; their numbers are kept apart for the model. */
 const REPLICATES_APART = 1_000_000;
 
@@ -175,7 +193,7 @@ function knowledgeOf(state: State): Knowledge {
   const pending: { candidate: number; rung: number }[] = [];
   for (const trial of trials) {
     const candidate = view.local.get(trial.candidate);
-    if (candidate === undefined || trial.phase === "random" || trial.phase === "final") continue;
+    if (candidate === undefined || APART_FROM_SEARCH.has(trial.phase)) continue;
     const replicate = trial.replicate + (trial.phase === "confirm" ? REPLICATES_APART : 0);
     for (const [epochs, value] of trial.values)
       if (trusted.has(epochs))
@@ -186,13 +204,32 @@ function knowledgeOf(state: State): Knowledge {
     candidates: view.candidates,
     observations,
     pending,
+    prior: state.scores === undefined ? undefined : trustedPrior(search, trials, state.scores),
     closed: closedOf(state),
     seed: search.seed,
     step: state.step,
   };
 }
 
+/** How well the super-network ranks what was trained in full without a look at its scores; undefined before it has ended. */
+function trustInPrior(state: State): PriorTrust | undefined {
+  const { scores } = state;
+  if (scores === undefined) return undefined;
+  return judgePrior(calibrationOf(state.search, state.trials, scores));
+}
+
 // ---------------------------------------------------------------------------------------------------------------- phases
+
+function priorStep(state: State): Next | undefined {
+  const { plan } = state;
+  if (plan.prior === undefined || inPhase(state, "prior").length > 0) return undefined;
+  const { candidate, epochs, scored } = plan.prior;
+  return {
+    method: "prior",
+    proposals: [{ kind: "begin", candidate, phase: "prior", replicate: 0, epochs }],
+    reason: `the super-network, trained for ${epochs} epochs, is to score ${scored.length} candidates`,
+  };
+}
 
 function factorialStep(state: State): Next | undefined {
   const { search, plan, view } = state;
@@ -293,7 +330,11 @@ function searchStep(state: State): Next | undefined {
   if (informed && 2 * ended < early.length) return "wait";
   const known = knowledgeOf(state);
   const trust = trustText(state.trust);
-  const notes = trust === "" ? "" : `; partial trainings: ${trust}`;
+  const believed = trustInPrior(state);
+  const notes = [
+    ...(trust === "" ? [] : [`; partial trainings: ${trust}`]),
+    ...(believed === undefined ? [] : [`; super-network: ${priorText(believed)}`]),
+  ].join("");
   const merit = meritOf(state, known);
   const searched = inPhase(state, "search");
   const carried = promotion(plan.rungs, usable, searched, plan.eta, merit);
@@ -323,13 +364,14 @@ function meritOf(state: State, known: Knowledge): (trial: LedgerTrial, rung: num
   const sign = signOf(search);
   if (plan.rungs.length < 2) return () => 0;
   const fit = plan.method.kind === "gp" ? fitGaussian(known) : undefined;
+  const { prior } = known;
   if (fit === undefined) return (trial, rung) => sign * (trial.values.get(rung) ?? -sign * Infinity);
   const width = view.candidates.factors.length;
   const means = new Map<number, number>();
   return ({ candidate }) => {
     const local = view.local.get(candidate) ?? 0;
-    const mean =
-      means.get(local) ?? posteriorAt(fit, view.candidates.levels.subarray(local * width, (local + 1) * width)).mean[0];
+    const levels = view.candidates.levels.subarray(local * width, (local + 1) * width);
+    const mean = means.get(local) ?? posteriorAt(fit, levels, prior?.subarray(local, local + 1)).mean[0];
     means.set(local, mean ?? -Infinity);
     return mean ?? -Infinity;
   };
@@ -368,7 +410,8 @@ function beginOne(state: State, local: number, usable: readonly number[], budget
 /** Waits for the search to end, then ends what is left behind rungs. */
 function endStep(state: State): Next | undefined {
   const trials = inPhase(state, "baseline", "screen", "search");
-  if (anyPending(trials)) return "wait";
+  // The leaders are chosen with all that is known.
+  if (anyPending(trials) || anyPending(inPhase(state, "prior"))) return "wait";
   const paused = trials.filter((trial) => trial.state === "paused");
   if (paused.length === 0) return undefined;
   return {

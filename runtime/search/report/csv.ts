@@ -4,7 +4,8 @@
  *
  * A drawn data set is named as such in a column of its own, because a file of numbers loses the page around it.
  */
-import type { StudyReport } from "./model.ts";
+import type { ReportTrial, StudyReport } from "./model.ts";
+import { SUPER_NETWORK } from "./notation.ts";
 import { meanOf } from "./scores.ts";
 import { candidateAt } from "./words.ts";
 
@@ -20,7 +21,8 @@ function csv(header: readonly string[], rows: readonly (readonly Value[])[]): st
   return [header, ...rows].map((row) => `${row.map(field).join(",")}\r\n`).join("");
 }
 
-const named = (report: StudyReport, index: number): string => candidateAt(report, index)?.label ?? "";
+const named = (report: StudyReport, { phase, candidate }: ReportTrial): string =>
+  phase === "prior" ? SUPER_NETWORK : (candidateAt(report, candidate)?.label ?? "");
 
 export function trialsCsv(report: StudyReport): string {
   const names = [...new Set(report.trials.flatMap(({ metrics }) => Object.keys(metrics)))].sort();
@@ -51,7 +53,7 @@ export function trialsCsv(report: StudyReport): string {
       trial.number,
       trial.id,
       trial.candidate,
-      named(report, trial.candidate),
+      named(report, trial),
       trial.phase,
       trial.replicate,
       trial.seed,
@@ -89,6 +91,7 @@ export function candidatesCsv(report: StudyReport): string {
       "memory",
       "latency_ms",
       "latency_device",
+      "gradient_norm",
       "refused",
       "trials",
       "search_n",
@@ -124,6 +127,7 @@ export function candidatesCsv(report: StudyReport): string {
         candidate.costs.memory,
         candidate.latency?.milliseconds,
         candidate.latency?.device,
+        candidate.gradientNorm,
         candidate.refused,
         candidate.trials,
         candidate.searched.length,
@@ -155,7 +159,7 @@ export function metricsCsv(report: StudyReport): string {
       trial.points.map(({ name, epoch, value }) => [
         trial.number,
         trial.candidate,
-        named(report, trial.candidate),
+        named(report, trial),
         trial.phase,
         name,
         epoch,

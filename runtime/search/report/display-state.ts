@@ -10,7 +10,7 @@ import { type Interval, seedDifference } from "../../metrics/intervals.ts";
 import type { MetricText } from "../../metrics/scores.ts";
 import type { StudyRow, TrialRow } from "../study.ts";
 import type { Findings, Noise, RungRank } from "./model.ts";
-import { notationOf, shortLabel } from "./notation.ts";
+import { notationOf, SUPER_NETWORK, shortLabel } from "./notation.ts";
 import { methodText, searchCurveOf, stoppedTrials } from "./report.ts";
 import { LIMITED, meanOf, pairedValues, type Scores, scoresOf, spentOf } from "./scores.ts";
 import { isSynthetic, type StudyData } from "./study-data.ts";
@@ -214,7 +214,7 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
       return {
         number: trial.number,
         phase: trial.phase,
-        candidate: name(trial.candidate),
+        candidate: trial.phase === "prior" ? SUPER_NETWORK : name(trial.candidate),
         epoch: scores.progress.get(trial.id)?.epochs ?? 0,
         epochs: trial.epochs,
         loss: lastPoint(trial.id, /^(?:train\.)?loss$/),
@@ -228,8 +228,8 @@ export function displayState(data: StudyData, findings: Findings, now: number): 
       .filter(({ id, state }) => ["complete", "failed", "cancelled"].includes(state) || stopped.has(id))
       .sort((a, b) => (b.ended ?? b.heartbeat ?? 0) - (a.ended ?? a.heartbeat ?? 0) || b.number - a.number)
       .slice(0, ENDED)
-      .map(({ id, number, state, error, candidate }) => {
-        const who = `#${number} ${name(candidate)}`;
+      .map(({ id, number, phase, state, error, candidate }) => {
+        const who = `#${number} ${phase === "prior" ? SUPER_NETWORK : name(candidate)}`;
         if (stopped.has(id)) return `${who} left after epoch ${scores.progress.get(id)?.epochs ?? 0}`;
         return state === "complete" ? `${who} done` : `${who} ${state}${error === undefined ? "" : `: ${error}`}`;
       }),

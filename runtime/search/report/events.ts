@@ -9,7 +9,7 @@ import { count } from "../../report/text.ts";
 import { duration, plain } from "../../train/progress-line.ts";
 import type { StudyRow, TrialRow } from "../study.ts";
 import { scoreText } from "./format.ts";
-import { notationOf, shortLabel } from "./notation.ts";
+import { notationOf, SUPER_NETWORK, shortLabel } from "./notation.ts";
 import { targetOf } from "./scores.ts";
 import type { StudyData } from "./study-data.ts";
 
@@ -53,8 +53,9 @@ export function eventsBetween(before: StudyData, after: StudyData): readonly Stu
   const candidates = new Map(space.candidates.map((one) => [one.hash, one]));
   const old = new Map(before.trials.map((trial) => [trial.id, trial]));
   const byId = new Map(after.trials.map((trial) => [trial.id, trial]));
-  const of = ({ number, candidate }: TrialRow): OfTrial => {
+  const of = ({ number, phase, candidate }: TrialRow): OfTrial => {
     const known = candidates.get(candidate);
+    if (phase === "prior") return { trial: number, candidate: SUPER_NETWORK };
     return { trial: number, candidate: known === undefined ? "?" : shortLabel(notation, space, known) };
   };
   const events: StudyEvent[] = [];
@@ -74,7 +75,7 @@ export function eventsBetween(before: StudyData, after: StudyData): readonly Stu
   }
   for (const { trial: id, epochs, value } of after.observations.slice(before.observations.length)) {
     const trial = byId.get(id);
-    if (trial !== undefined && value !== undefined && epochs < search.epochs)
+    if (trial !== undefined && trial.phase !== "prior" && value !== undefined && epochs < search.epochs)
       events.push({ event: "rung", ...of(trial), epochs, value });
   }
   for (const trial of after.trials) {

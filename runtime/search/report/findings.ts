@@ -15,6 +15,7 @@ import { noiseOf } from "../statistics/noise.ts";
 import { importanceOf } from "../statistics/shapley.ts";
 import type { BandStep, Findings, Importance, Leader, Noise, RungRank } from "./model.ts";
 import { notationOf, placeOf } from "./notation.ts";
+import { priorOfStudy } from "./prior.ts";
 import { meanOf, type Scores, scoresOf } from "./scores.ts";
 import type { StudyData } from "./study-data.ts";
 
@@ -39,11 +40,18 @@ function knowledgeOf(data: StudyData, sign: 1 | -1): Knowledge {
     const candidate = view.local.get(indices.get(row.candidate) ?? -1);
     const rung = rungs.indexOf(row.epochs);
     if (candidate === undefined || rung < 0 || row.value === undefined) return [];
-    if (row.phase === "final" || row.phase === "random") return [];
+    if (row.phase === "final" || row.phase === "random" || row.phase === "prior") return [];
     const replicate = row.replicate + (row.phase === "confirm" ? APART : 0);
     return [{ candidate, value: sign * row.value, rung, replicate }];
   });
-  return { candidates: view.candidates, observations, pending: [], seed: search.seed, step: data.decisions.length };
+  return {
+    candidates: view.candidates,
+    observations,
+    pending: [],
+    prior: priorOfStudy(data),
+    seed: search.seed,
+    step: data.decisions.length,
+  };
 }
 
 /** All candidates that have been trained, the leader first, with what the model expects of them. */
@@ -59,7 +67,8 @@ function leadersOf(data: StudyData, known: Knowledge, sign: 1 | -1): readonly Le
 /** What each position contributes, by the model and by plain means. */
 function contributionsOf(data: StudyData, scores: Scores, known: Knowledge, sign: 1 | -1): Importance | undefined {
   const { factors, candidates } = data.study.search.space;
-  const found = importanceOf(known);
+  // Effects are those of the trainings: their closed form knows no scores.
+  const found = importanceOf({ ...known, prior: undefined });
   if (found === undefined) return undefined;
   const notation = notationOf(factors);
   const trained = [...scores.tried.values()].flatMap(({ candidate, searched }) =>
@@ -107,7 +116,7 @@ function ranksOf(data: StudyData): readonly RungRank[] {
   const full = rungs.at(-1) ?? 0;
   const byTrial = new Map<string, Map<number, number>>();
   for (const { trial, phase, epochs, value } of data.observations) {
-    if (value === undefined || phase === "final" || phase === "confirm") continue;
+    if (value === undefined || phase === "final" || phase === "confirm" || phase === "prior") continue;
     const known = byTrial.get(trial);
     if (known === undefined) byTrial.set(trial, new Map([[epochs, value]]));
     else known.set(epochs, value);

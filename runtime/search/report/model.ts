@@ -63,6 +63,8 @@ export interface ReportCandidate {
   readonly costs: CandidateCosts;
   /** Median milliseconds of a forward pass of one example, where it was measured. */
   readonly latency: { readonly milliseconds: number; readonly device: string } | undefined;
+  /** Norm of the gradients in the first update, on average over its trainings. */
+  readonly gradientNorm: number | undefined;
   readonly refused: string | undefined;
   readonly trials: number;
   readonly searched: readonly Seeded[];
@@ -179,6 +181,32 @@ export interface Findings {
   readonly band: readonly BandStep[];
 }
 
+/** A super-network that was asked for. */
+export interface PriorReport {
+  /** Of its training, and how many candidates it scores; what both cost in full trainings. 0 if it is not trained. */
+  readonly epochs: number;
+  readonly scored: number;
+  readonly cost: number;
+  /** Seconds that both took, once they have. */
+  readonly seconds: number | undefined;
+  /** Kendall's τ between its scores and full trainings, with the 95 % interval; undefined before there is any. */
+  readonly tau: Interval | undefined;
+  /** Candidates that it is judged by. */
+  readonly pairs: number;
+  /** Whether the search believes it. */
+  readonly trusted: boolean;
+  /** The same in a sentence, with the reason. */
+  readonly verdict: string;
+}
+
+/** A score that is had without training, and how well it would have ranked. It chooses nothing. */
+export interface ZeroCost {
+  readonly name: string;
+  /** Kendall's τ between it and the means of the search's full trainings. */
+  readonly tau: Interval;
+  readonly candidates: number;
+}
+
 /** The choice against another row on the same clips, over subjects. */
 export interface SubjectComparison {
   readonly against: string;
@@ -251,6 +279,8 @@ export interface StudyReport extends Findings {
     readonly overheadSeconds: number;
     readonly wallSeconds: number;
   };
+  readonly prior: PriorReport | undefined;
+  readonly zeroCost: readonly ZeroCost[];
   readonly seeds: { readonly study: number; readonly replicates: Replicates };
   readonly rungs: readonly number[];
   readonly epochs: number;

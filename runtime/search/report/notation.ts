@@ -8,6 +8,8 @@ import type { Candidate, Factor, Space } from "../../../compiler/search/search.t
 
 export const PLACED = "●";
 export const EMPTY = "○";
+/** What stands for a candidate where a trial is of none. */
+export const SUPER_NETWORK = "super-network";
 
 /** Positions that one choice takes its members from. */
 export interface PositionSet {

@@ -75,8 +75,8 @@ export function exportOptuna(data: StudyData): string {
   let number = 0;
   for (const trial of trials) {
     const candidate = candidates.get(trial.candidate);
-    // Optuna would hand out a waiting trial by itself.
-    if (candidate === undefined || trial.started === undefined) continue;
+    // Optuna would hand out a waiting trial by itself. A super-network is no trial of a candidate.
+    if (candidate === undefined || trial.started === undefined || trial.phase === "prior") continue;
     const trial_id = number++;
     write(CREATE_TRIAL, { study_id: 0, datetime_start: moment(trial.started) });
     for (const [index, factor] of search.space.factors.entries())

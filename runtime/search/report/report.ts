@@ -11,6 +11,7 @@ import { checklistOf } from "./checklist.ts";
 import { findingsOf, randomTrainings } from "./findings.ts";
 import type { CurveStep, Findings, ReportCandidate, ReportTrial, StudyReport } from "./model.ts";
 import { dotsOf, type Notation, notationOf, shortLabel, wordsOf } from "./notation.ts";
+import { priorReportOf, zeroCostOf } from "./prior.ts";
 import { LIMITED, type Scores, scoresOf, spentOf, type Target } from "./scores.ts";
 import { isSynthetic, type StudyData } from "./study-data.ts";
 import { bestRandomOf, choiceOf, subjectComparisons, tableOf } from "./table.ts";
@@ -79,6 +80,12 @@ function latencyOf(data: StudyData, trials: readonly TrialRow[]): ReportCandidat
   return { milliseconds: (low + high) / 2, device };
 }
 
+/** Mean norm of the gradients in the first update. */
+function gradientNormOf(data: StudyData, trials: readonly TrialRow[]): number | undefined {
+  const norms = trials.flatMap(({ id }) => data.results[id]?.gradientNorm ?? []);
+  return norms.length === 0 ? undefined : norms.reduce((sum, norm) => sum + norm, 0) / norms.length;
+}
+
 function candidatesOf(data: StudyData, notation: Notation, scores: Scores): readonly ReportCandidate[] {
   const { space } = data.study.search;
   const listed =
@@ -98,6 +105,7 @@ function candidatesOf(data: StudyData, notation: Notation, scores: Scores): read
       levels,
       costs,
       latency: latencyOf(data, tried?.trials ?? []),
+      gradientNorm: gradientNormOf(data, tried?.trials ?? []),
       refused,
       trials: tried?.trials.length ?? 0,
       searched: tried?.searched ?? [],
@@ -123,7 +131,8 @@ function trialsOf(data: StudyData, scores: Scores): readonly ReportTrial[] {
       left: stopped.has(trial.id),
       epochs: progress?.epochs ?? 0,
       asked: trial.epochs,
-      value: progress?.value,
+      // Of a super-network it is the mean of its scores, and no value of a candidate.
+      value: trial.phase === "prior" ? undefined : progress?.value,
       metrics: result?.metrics ?? {},
       seconds: result?.seconds ?? 0,
       overheadSeconds: result?.overheadSeconds ?? 0,
@@ -147,7 +156,7 @@ export function searchCurveOf(data: StudyData, target: Target, phases: readonly 
     if (!phases.includes(phase)) continue;
     spent += Math.max(0, epochs - (reached.get(trial) ?? 0)) / full;
     reached.set(trial, epochs);
-    if (value === undefined || epochs < full) continue;
+    if (value === undefined || epochs < full || phase === "prior") continue;
     const before = steps.at(-1)?.soFar ?? value;
     const soFar = target.sign * Math.max(target.sign * before, target.sign * value);
     steps.push({ spent, trial: numbers.get(trial)?.number ?? 0, value, soFar });
@@ -263,6 +272,8 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
       overheadSeconds: ended.reduce((sum, { overheadSeconds }) => sum + overheadSeconds, 0),
       wallSeconds: times.length === 0 ? 0 : (Math.max(...times) - Math.min(...times)) / 1000,
     },
+    prior: priorReportOf(data),
+    zeroCost: zeroCostOf(candidates, target.sign),
     seeds: { study: search.seed, replicates: search.replicates },
     rungs: search.rungs,
     epochs: search.epochs,

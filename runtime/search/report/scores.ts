@@ -9,6 +9,7 @@ import type { Objective } from "../../../compiler/search/search.ts";
 import { tCritical } from "../../metrics/distributions.ts";
 import type { Interval } from "../../metrics/intervals.ts";
 import { type MetricText, metricOfName, metricText } from "../../metrics/scores.ts";
+import { planOf } from "../methods/plan.ts";
 import type { Phase, TrialRow } from "../study.ts";
 import type { StudyData } from "./study-data.ts";
 
@@ -110,6 +111,7 @@ export interface Scores {
 }
 
 const NOTHING_SPENT: Readonly<Record<Phase, number>> = {
+  prior: 0,
   baseline: 0,
   screen: 0,
   search: 0,
@@ -119,7 +121,7 @@ const NOTHING_SPENT: Readonly<Record<Phase, number>> = {
 };
 
 /** Phases that `spend` limits; search at random and the final trainings come on top. */
-export const LIMITED: readonly Phase[] = ["baseline", "screen", "search", "confirm"];
+export const LIMITED: readonly Phase[] = ["prior", "baseline", "screen", "search", "confirm"];
 
 export const spentOf = (spent: Readonly<Record<Phase, number>>, phases: readonly Phase[]): number =>
   phases.reduce((sum, phase) => sum + spent[phase], 0);
@@ -149,6 +151,12 @@ export function scoresOf(data: StudyData): Scores {
       seen?.epochs ?? 0,
     );
     progress.set(trial.id, { epochs: reached, value: seen?.value });
+    if (trial.phase === "prior") {
+      // A network of its own, whichever candidate it is filed under.
+      const whole = trial.state === "complete" ? planOf(search).prior?.cost : undefined;
+      spent.prior += whole ?? reached / search.epochs;
+      continue;
+    }
     spent[trial.phase] += reached / search.epochs;
     const index = indices.get(trial.candidate);
     if (index === undefined) continue;

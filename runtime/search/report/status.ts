@@ -9,7 +9,7 @@ import { currentFindings } from "./findings.ts";
 import type { Findings } from "./model.ts";
 import type { StudyData } from "./study-data.ts";
 
-const PHASES: readonly Phase[] = ["baseline", "screen", "search", "random", "confirm", "final"];
+const PHASES: readonly Phase[] = ["prior", "baseline", "screen", "search", "random", "confirm", "final"];
 
 /** What one may do next. */
 function advice({ study, trials }: StudyData, columns: number): readonly string[] {

@@ -3,6 +3,7 @@
  *
  * In: the record. Out: plain text by rows and columns; nothing is escaped here.
  */
+import type { Interval } from "../../metrics/intervals.ts";
 import { count, duration, grouped, percent, significant } from "../../report/text.ts";
 import {
   costText,
@@ -192,10 +193,12 @@ function costTitle({ objectives }: StudyReport): string {
 export function searchTable(report: StudyReport): TextTable {
   const { metric, searchRows, choice } = report;
   const who = placement(report);
+  const scored = searchRows.some(({ candidate }) => candidateAt(report, candidate)?.gradientNorm !== undefined);
   const columns = [
     left("row"),
     ...who.columns,
     right("params"),
+    ...(scored ? [right("‖∇‖ at the start")] : []),
     right(withUnit(`validation ${metric.text.title}`, unitOf(metric.text))),
     right("n"),
   ];
@@ -210,6 +213,7 @@ export function searchTable(report: StudyReport): TextTable {
             row.roles.join(", "),
             ...who.cells(candidate),
             costText(candidate.costs.params),
+            ...(scored ? [candidate.gradientNorm?.toPrecision(3) ?? "–"] : []),
             meanText(row.mean, metric.text),
             String(row.seeds.length),
           ],
@@ -222,13 +226,18 @@ export function searchTable(report: StudyReport): TextTable {
 }
 
 export function searchNotes(report: StudyReport): readonly string[] {
-  const { noise, metric } = report;
+  const { noise, metric, zeroCost } = report;
   return [
     "Full trainings of all phases before the final ones, on the validation clips. Candidates were chosen by these scores, so those of the leaders are too high by chance; the table above is without that.",
     ...(noise === undefined
       ? []
       : [
           `A single training differs from its candidate's mean by ${scoreText(noise.deviation.value, metric.text)} ${differenceUnitOf(metric.text)} (standard deviation).`,
+        ]),
+    ...(zeroCost.length === 0
+      ? []
+      : [
+          `Scores that cost no training, which chose nothing: ${zeroCost.map(({ name, tau, candidates }) => `${name}, Kendall's τ with these means ${tauText(tau)} of ${count(candidates, "candidate")}`).join("; ")}.`,
         ]),
   ];
 }
@@ -361,6 +370,21 @@ export function leadOf(report: StudyReport): readonly string[] {
   return sentences;
 }
 
+const tauText = (tau: Interval): string => `${tau.value.toFixed(2)} ${rangeText(tau, (value) => value.toFixed(2))}`;
+
+/** What was asked of a super-network, and what came of it. */
+function priorWords({ prior }: StudyReport): readonly (readonly [name: string, text: string])[] {
+  if (prior === undefined) return [];
+  const { epochs, scored, cost, seconds, tau, pairs, verdict } = prior;
+  const what = `${count(epochs, "epoch")} with ${grouped(scored)} candidates scored, which counts as ${significant(cost, 3)} trainings`;
+  const took = seconds === undefined ? "" : ` and took ${duration(seconds)}`;
+  const ranks =
+    tau === undefined || Number.isNaN(tau.value)
+      ? ""
+      : `; Kendall's τ with full trainings ${tauText(tau)} of ${count(pairs, "candidate")}`;
+  return [["super-network", epochs === 0 ? verdict : `${what}${took}${ranks}; ${verdict}`]];
+}
+
 /** The header: what was searched, how, and at what cost. */
 export function headerRows(report: StudyReport): readonly (readonly [name: string, text: string])[] {
   const { space, budget, method, seeds, noise, ranks, metric, rungs, epochs, kernels, devices } = report;
@@ -399,6 +423,7 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
       "method",
       `${method.asked}${method.used.length === 0 ? "" : `; trials begun by ${method.used.map(({ name, trials }) => `${name} ${trials}`).join(", ")}`}`,
     ],
+    ...priorWords(report),
     [
       "rungs",
       rungs.length === 0

@@ -30,6 +30,21 @@ function decodeJson(json: string, what: string, address: string): unknown {
   }
 }
 
+/**
+ * Phase and replicate as the tables have them, whose check knows no `prior`: it is a baseline of the replicate −1, which no
+ * other trial has.
+ */
+export function storedPhase({ phase, replicate }: Pick<TrialRow, "phase" | "replicate">): readonly [string, number] {
+  return phase === "prior" ? ["baseline", -1 - replicate] : [phase, replicate];
+}
+
+function phaseOf(row: Row): Pick<TrialRow, "phase" | "replicate"> {
+  const replicate = number(row, "replicate");
+  return replicate < 0
+    ? { phase: "prior", replicate: -1 - replicate }
+    : { phase: text(row, "phase") as TrialRow["phase"], replicate };
+}
+
 export const TRIAL =
   "id, number, candidate, phase, replicate, seed, epochs, state, attempt, fruitless, worker, heartbeat, error, started, ended";
 
@@ -38,8 +53,7 @@ export function trialOf(row: Row): TrialRow {
     id: text(row, "id"),
     number: number(row, "number"),
     candidate: text(row, "candidate"),
-    phase: text(row, "phase") as TrialRow["phase"],
-    replicate: number(row, "replicate"),
+    ...phaseOf(row),
     seed: number(row, "seed"),
     epochs: number(row, "epochs"),
     state: text(row, "state") as TrialRow["state"],
@@ -109,8 +123,7 @@ export function observationOf(row: Row): ObservationRow {
     sequence: number(row, "sequence"),
     trial: text(row, "trial"),
     candidate: text(row, "candidate"),
-    phase: text(row, "phase") as ObservationRow["phase"],
-    replicate: number(row, "replicate"),
+    ...phaseOf(row),
     epochs: number(row, "epochs"),
     value: optionalNumber(row, "value"),
   };

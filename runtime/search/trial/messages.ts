@@ -14,14 +14,15 @@ export interface TrialOrder {
   /** The data set's folder, and the SHA-256 that its manifest must have. */
   readonly data: string;
   readonly dataHash: string;
-  /** Name of the objective's metric, as `metricName` gives it, and which way is better. */
+  /** Name of the objective's metric, as `metricName` gives it. */
   readonly metric: string;
-  readonly goal: "maximize" | "minimize";
   readonly phase: Phase;
   readonly seed: number;
   /** Epochs to train to, and those of a full training. */
   readonly epochs: number;
   readonly fullEpochs: number;
+  /** Of a super-network: the candidates that it has gates for and is to score. */
+  readonly scored: readonly { readonly candidate: number; readonly levels: readonly number[] }[] | undefined;
   /** Milliseconds that a forward pass of one example may take; undefined: any. */
   readonly latencyLimit: number | undefined;
   /** Whether the latency is to be measured. */
@@ -51,6 +52,8 @@ export interface TrialRecord {
   readonly overheadSeconds: number;
   readonly kernels: { readonly hits: number; readonly misses: number };
   readonly latency: number | undefined;
+  /** Norm of the gradients in the first update, once that is done. */
+  readonly gradientNorm: number | undefined;
 }
 
 export type TrialEvent =
@@ -76,6 +79,8 @@ export type TrialOutcome =
       readonly weights: string;
       /** Files of predictions as text, by side. */
       readonly predictions: Readonly<Record<string, string>>;
+      /** Of a super-network: by candidate. */
+      readonly scores?: Readonly<Record<string, number>>;
       readonly device: string;
     }
   /** `folder` undefined: there is no checkpoint yet. */

@@ -15,7 +15,7 @@ import { basename, join } from "node:path";
 import { bindModel } from "../../../compiler/compile.ts";
 import type { Model } from "../../../compiler/model.ts";
 import type { Metric, Recipe } from "../../../compiler/recipe/recipe.ts";
-import { candidateOf } from "../../../compiler/search/elaborate.ts";
+import { candidateOf, superNetwork } from "../../../compiler/search/elaborate.ts";
 import { hasErrors } from "../../../grammar/diagnostic.ts";
 import { ClipError, type DataPool, openPool } from "../../data/loader/pool.ts";
 import { type Device, deviceName, findDevice, openOn } from "../../engine/devices.ts";
@@ -31,6 +31,7 @@ import type { EpochLine } from "../../train/records.ts";
 import type { RunFolder } from "../../train/run-folder.ts";
 import { type TrainingJob, train } from "../../train/train.ts";
 import { SourceError, type Values } from "../../train/trainer.ts";
+import { gatedJob, gatedRecipe, scoreGates } from "./gates.ts";
 import { KernelCache } from "./kernels.ts";
 import type { TrialEvent, TrialOrder, TrialOutcome, TrialRecord } from "./messages.ts";
 import { storedSources } from "./sources.ts";
@@ -79,6 +80,7 @@ const START: TrialRecord = {
   overheadSeconds: 0,
   kernels: { hits: 0, misses: 0 },
   latency: undefined,
+  gradientNorm: undefined,
 };
 
 /**
@@ -123,6 +125,7 @@ class Trial {
   #seconds = 0;
   #kernels: TrialRecord["kernels"];
   #latency: number | undefined;
+  #gradientNorm: number | undefined;
 
   constructor(order: TrialOrder, before: TrialRecord, house: TrialHouse, port: TrialPort) {
     this.#order = order;
@@ -134,22 +137,31 @@ class Trial {
     this.#epochs = before.epochs;
     this.#kernels = before.kernels;
     this.#latency = before.latency;
+    this.#gradientNorm = before.gradientNorm;
   }
 
   async run(): Promise<TrialOutcome> {
     const order = this.#order;
-    const { model, recipe } = this.#candidate();
+    const { model, recipe, gates } = this.#candidate();
     const experiment = this.#experiment(model, recipe);
     const device = await this.#house.device(order);
     this.#house.tune(device, order.tune);
     const pool = await this.#house.pool(order.threads);
     mkdirSync(this.#run, { recursive: true });
     const checkpoint = existsSync(join(this.#run, "checkpoints")) ? await loadCheckpoint(this.#run) : undefined;
-    const job = this.#jobOf(experiment, device, pool, checkpoint);
+    const own = this.#jobOf(experiment, device, pool, checkpoint);
+    const job = gates === undefined ? own : gatedJob(own, gates);
     try {
       if (order.measure) await this.#measure({ ...job, model }, order.latencyLimit);
       const { ended } = await train(job);
-      if (ended === "SIGTERM") return { kind: "paused", record: this.#record(), folder: await this.#linked() };
+      const paused = async (): Promise<TrialOutcome> => ({
+        kind: "paused",
+        record: this.#record(),
+        folder: await this.#linked(),
+      });
+      if (ended === "SIGTERM") return await paused();
+      if (gates !== undefined)
+        return (await this.#scored({ ...job, sides: experiment.sides }, gates, device)) ?? (await paused());
       const value = this.#value();
       if (order.epochs < order.fullEpochs) {
         const folder = await this.#linked();
@@ -166,17 +178,21 @@ class Trial {
 
   // ------------------------------------------------------------------------------------------------------ what is trained
 
-  #candidate(): { readonly model: Model; readonly recipe: Recipe } {
-    const { sources, search, arguments: args, levels, data, metric } = this.#order;
+  /** The candidate, or the super-network with the gates of those that it is to score. */
+  #candidate(): { readonly model: Model; readonly recipe: Recipe; readonly gates?: readonly Float32Array[] } {
+    const { sources, search, arguments: args, levels, data, metric, scored } = this.#order;
     const { entry, resolve } = storedSources(sources);
-    const made = candidateOf(entry, resolve, {
-      search,
-      args: new Map(Object.entries(args)),
-      levels,
-      folder: data,
-      complete: true,
-    });
-    const { model, recipe, diagnostics } = made;
+    const options = { search, args: new Map(Object.entries(args)), folder: data };
+    if (scored !== undefined) {
+      const points = scored.map((each) => each.levels);
+      const { made, diagnostics } = superNetwork(entry, resolve, { ...options, points });
+      if (made !== undefined) return { ...made, recipe: gatedRecipe(made.recipe, this.#order.epochs) };
+      throw new RunError(
+        "wrong",
+        `the super-network does not compile: ${diagnostics.find(({ severity }) => severity === "error")?.message ?? ""}`,
+      );
+    }
+    const { model, recipe, diagnostics } = candidateOf(entry, resolve, { ...options, levels, complete: true });
     if (model === undefined || recipe === undefined || hasErrors(diagnostics))
       throw new RunError(
         "wrong",
@@ -245,8 +261,9 @@ class Trial {
       },
       checkpoint,
       progress: {
-        step: ({ seconds }) => {
+        step: ({ seconds, step, norm }) => {
           this.#seconds += seconds;
+          if (step === 1 && Number.isFinite(norm)) this.#gradientNorm = norm;
         },
         epoch: (line) => this.#epochEnded(line),
         note: (text) => this.#port.say({ kind: "note", text }),
@@ -281,6 +298,7 @@ class Trial {
       overheadSeconds: this.#before.overheadSeconds + Math.max(0, all - this.#seconds),
       kernels: this.#kernels,
       latency: this.#latency,
+      gradientNorm: this.#gradientNorm,
     };
   }
 
@@ -299,7 +317,7 @@ class Trial {
   }
 
   #value(): number {
-    const { metric, goal } = this.#order;
+    const { metric } = this.#order;
     const value = this.#kept?.metrics[metric];
     if (value === undefined || !Number.isFinite(value))
       throw new RunError(
@@ -307,7 +325,7 @@ class Trial {
         `\`val.${metric}\` of the kept epoch is ${value ?? "not there"}, which nothing can be compared by`,
         ["a metric that every validation side has, such as `val.uar`"],
       );
-    return goal === "maximize" ? value : -value;
+    return value;
   }
 
   /**
@@ -342,6 +360,41 @@ class Trial {
   }
 
   // ------------------------------------------------------------------------------------------------------------ the end
+
+  /** Scores of a super-network that has been trained; undefined if it is to be handed back before all are there. */
+  async #scored(job: TrainingJob, gates: readonly Float32Array[], device: Device): Promise<TrialOutcome | undefined> {
+    const { metric, scored = [] } = this.#order;
+    const wanted = metricOfName(metric);
+    if (wanted === undefined) throw new RunError("wrong", `there is no metric \`${metric}\``);
+    const began = performance.now();
+    const checkpoint = await loadCheckpoint(this.#run);
+    try {
+      const values = await scoreGates(job, checkpoint, gates, wanted, this.#port.paused);
+      this.#seconds += (performance.now() - began) / 1000;
+      if (values === undefined) return undefined;
+      const scores: Record<string, number> = {};
+      for (const [i, { candidate }] of scored.entries()) {
+        const value = values[i];
+        if (value !== undefined && Number.isFinite(value)) scores[candidate] = value;
+      }
+      const all = Object.values(scores);
+      if (all.length === 0)
+        throw new RunError("wrong", `\`val.${metric}\` of no candidate is a number under the super-network`);
+      return {
+        kind: "complete",
+        // What is observed of it is no value of a candidate: their mean.
+        value: all.reduce((sum, value) => sum + value, 0) / all.length,
+        record: this.#record(),
+        metrics: {},
+        weights: await hashOf(checkpoint, job.model),
+        predictions: {},
+        scores,
+        device: `netc, ${deviceName(device)}`,
+      };
+    } finally {
+      await checkpoint.close();
+    }
+  }
 
   /** The kept parameters' hash; of a final trial also their predictions for validation and test. */
   async #evaluate(

@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import type { Search } from "../../../compiler/search/search.ts";
 import { metricOfName } from "../../metrics/scores.ts";
 import { faultOf, RunError } from "../../train/fault.ts";
+import { planOf } from "../methods/plan.ts";
 import type { TrialResult } from "../study.ts";
 import type { TrainTrial, TrialEnd, TrialWork } from "../training.ts";
 import { packTrial, unpackTrial } from "./bundle.ts";
@@ -51,17 +52,14 @@ const KEEP_SHARE = 10;
 /** What a process printed last, for the words about its death. */
 const LAST_WORDS = 2000;
 
-/** The objective's metric, and the way in which it is better. */
-export function targetOf({ objectives }: Pick<Search, "objectives">): {
-  readonly metric: string;
-  readonly goal: "maximize" | "minimize";
-} {
+/** The objective's metric. */
+export function targetOf({ objectives }: Pick<Search, "objectives">): string {
   const objective = objectives.find((each) => each.kind === "metric");
   if (objective?.kind !== "metric") throw new Error("internal: a search without a metric");
   // As the source writes it: `val.auc("severe")`.
   const metric = objective.metric.replace(/^val\./, "").replace(/^auc\(\s*"(.*)"\s*\)$/s, "auc($1)");
   if (metricOfName(metric) === undefined) throw new RunError("wrong", `there is no metric \`${objective.metric}\``);
-  return { metric, goal: objective.goal };
+  return metric;
 }
 
 class Child {
@@ -217,7 +215,9 @@ class Minding {
     if (candidate === undefined) throw new RunError("wrong", "the study has no such candidate");
     const { device = "auto", threads, tune, saveEvery, data } = this.#options;
     const costs = search.objectives.some((each) => each.kind === "cost" && each.cost === "latency");
-    const measure = costs || search.latencyLimit !== undefined || trial.phase === "final";
+    const gated = trial.phase === "prior";
+    const measure = !gated && (costs || search.latencyLimit !== undefined || trial.phase === "final");
+    const scored = gated ? (planOf(search).prior?.scored ?? []) : undefined;
     return {
       sources: study.sources,
       search: search.name,
@@ -225,11 +225,12 @@ class Minding {
       levels: candidate.levels,
       data: data ?? study.data,
       dataHash: study.dataHash,
-      ...targetOf(search),
+      metric: targetOf(search),
       phase: trial.phase,
       seed: trial.seed,
       epochs: trial.epochs,
-      fullEpochs: search.epochs,
+      fullEpochs: gated ? trial.epochs : search.epochs,
+      scored: scored?.map((index) => ({ candidate: index, levels: search.space.candidates[index]?.levels ?? [] })),
       latencyLimit: search.latencyLimit,
       measure,
       folder,
@@ -351,7 +352,7 @@ class Minding {
         return (await store.endRung(rung, attempt)) ? "rung" : "lost";
       }
       case "complete": {
-        const { value, record, metrics, weights, device } = outcome;
+        const { value, record, metrics, weights, scores, device } = outcome;
         const predictions: Record<string, string> = {};
         for (const [side, text] of Object.entries(outcome.predictions))
           predictions[side] = await store.putObject(new TextEncoder().encode(text));
@@ -363,8 +364,10 @@ class Minding {
           overheadSeconds:
             record.overheadSeconds + Math.max(0, wall - (record.seconds + record.overheadSeconds - this.#before)),
           latency: record.latency,
+          ...(record.gradientNorm === undefined ? {} : { gradientNorm: record.gradientNorm }),
           weights,
           predictions,
+          ...(scores === undefined ? {} : { scores }),
           kernels: record.kernels,
           device: device.replace(/^netc/, `netc ${this.#work.study.netc}`),
         };

@@ -1,7 +1,7 @@
 /**
  * `netc search replay|verify|gc`: whether a study is what it says, and what of its store is not needed any more.
  */
-import { replay } from "../../../search/coordinator.ts";
+import { replay, scoresOf } from "../../../search/coordinator.ts";
 import { EXIT, type ExitCode } from "../../exit.ts";
 import { printJson } from "../../json.ts";
 import { bytes, count, print } from "../../terminal.ts";
@@ -16,12 +16,13 @@ export function searchReplay(wanted: string | undefined, options: StudyOptions):
   const json = options.json === true;
   return withStore(options, json, async (store) => {
     const study = await findStudy(store, wanted);
-    const [trials, observations, decisions] = await Promise.all([
+    const [trials, observations, decisions, scores] = await Promise.all([
       store.trials(study.id),
       store.observations(study.id),
       store.decisions(study.id),
+      scoresOf(store, study),
     ]);
-    const others = replay(study, { trials, observations, decisions });
+    const others = replay(study, { trials, observations, decisions, scores });
     if (json) printJson({ study: study.id, decisions: decisions.length, others });
     else if (others.length === 0)
       print(`all ${count(decisions.length, "decision")} of \`${study.name}\` come out the same`);

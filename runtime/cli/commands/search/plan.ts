@@ -98,8 +98,8 @@ async function timesOf(store: StudyStore, name: string, epochs: number): Promise
   for (const study of await store.studies()) {
     if (study.name !== name) continue;
     const results = await store.results(study.id);
-    for (const { seconds, overheadSeconds } of results.values())
-      times.push(((seconds + overheadSeconds) * epochs) / study.search.epochs);
+    for (const { seconds, overheadSeconds, scores } of results.values())
+      if (scores === undefined) times.push(((seconds + overheadSeconds) * epochs) / study.search.epochs);
   }
   return times;
 }
@@ -111,7 +111,7 @@ function planLines(
   refused: boolean,
 ): readonly string[] {
   const { space, replicates, spend, epochs } = search;
-  const { ranges, method, why, rungs, baseline, screen, confirm, random, most } = plan;
+  const { ranges, method, why, prior, noPrior, rungs, baseline, screen, confirm, random, most } = plan;
   const span = ({ least, most }: Range, unit: string): string =>
     least === most ? `${magnitude(least)}${unit}` : `${magnitude(least)} to ${magnitude(most)}${unit}`;
   const wrong = space.candidates.filter((one) => one.refused !== undefined);
@@ -127,6 +127,13 @@ function planLines(
     `  without    ${labelAt(search, space.none)}; with all: ${labelAt(search, space.all)}`,
     ...(search.requirements.length > 0 ? [`  requires   ${search.requirements.join("; ")}`] : []),
     `  method     ${methodText(method)}: ${why}`,
+    ...(prior === undefined
+      ? noPrior === undefined
+        ? []
+        : [`  prior      no super-network: ${noPrior}`]
+      : [
+          `  prior      a super-network for ${count(prior.epochs, "epoch")}, which scores ${grouped(prior.scored.length)} of them: ${prior.cost.toFixed(1)} trainings; used if it ranks those that it begins with`,
+        ]),
     ...(method.kind === "factorial"
       ? []
       : [`  begins     with ${count(baseline.length, "candidate")} in any case and ${screen.length} drawn uniformly`]),
