@@ -17,7 +17,7 @@ import type { Recipe } from "../recipe/recipe.ts";
 import { showShape } from "../size.ts";
 import { makerOf } from "./costs.ts";
 import { digest, isUnsound, type Made, type Maker } from "./made.ts";
-import { extremeLevels, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
+import { extremeLevels, factorsOf, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
 import { type Called, recipesOf, resolved } from "./recipes.ts";
 import { type Broken, brokenBy, shown } from "./requirements.ts";
 import type { Candidate, Search } from "./search.ts";
@@ -304,6 +304,10 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
       points: points.length,
       none: indexOf(none),
       all: indexOf(all),
+      modelFactors: factorsOf(
+        search,
+        uses.occurrences.map((each) => each.name),
+      ),
       unsound: [...models.unsound].map(([label, reason]) => ({ label, reason })),
     },
     objectives: search.objectives,

@@ -213,8 +213,6 @@ class Minding {
     const candidate = search.space.candidates.find(({ hash }) => hash === trial.candidate);
     if (candidate === undefined) throw new RunError("wrong", "the study has no such candidate");
     const { device = "auto", threads, saveEvery, data } = this.#options;
-    const costs = search.objectives.some((each) => each.kind === "cost" && each.cost === "latency");
-    const measure = costs || search.latencyLimit !== undefined || trial.phase === "final";
     return {
       sources: study.sources,
       search: search.name,
@@ -227,8 +225,8 @@ class Minding {
       seed: trial.seed,
       epochs: trial.epochs,
       fullEpochs: search.epochs,
-      latencyLimit: search.latencyLimit,
-      measure,
+      // Seeds do not change what is computed: once for each row of the table.
+      measure: trial.phase === "final" && trial.replicate === 0,
       folder,
       device,
       threads,
@@ -358,7 +356,8 @@ class Minding {
           // What passed here before the child began and after it ended counts too.
           overheadSeconds:
             record.overheadSeconds + Math.max(0, wall - (record.seconds + record.overheadSeconds - this.#before)),
-          latency: record.latency,
+          latency: record.latency?.median,
+          ...(record.latency === undefined ? {} : { measured: record.latency }),
           weights,
           predictions,
           kernels: record.kernels,
