@@ -146,7 +146,8 @@ export function addSearchCommands(program: Command, parsers: SearchParsers): voi
     });
 
   store(json(study(search.command("export").description("write a study for another program"))))
-    .requiredOption("--optuna <file>", "the journal of Optuna to write")
+    .option("--optuna <file>", "the journal of Optuna to write")
+    .option("--sources <folder>", "the sources that the study keeps, to do it again")
     .action(async (name, options) => {
       done(await (await import("./commands/search/look.ts")).searchExport(name, options));
     });

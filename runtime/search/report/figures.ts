@@ -269,6 +269,7 @@ function scatter(
   dots: readonly Dot[],
   words: { readonly name: string; readonly title: string; readonly caption: string; readonly xLabel: string },
   writeX: (value: number) => string,
+  limit?: number,
 ): Figure {
   const sign = report.metric.goal === "maximize" ? 1 : -1;
   const front = frontOf(dots.map(({ x, y }) => [sign * y, -x]));
@@ -303,6 +304,15 @@ function scatter(
   }
   for (const tick of xs.ticks) parts.push(label(x(tick), bottom + 17, writeX(tick), { "text-anchor": "middle" }));
   parts.push(label((left + right) / 2, HEIGHT - 5, words.xLabel, { "text-anchor": "middle" }));
+  // A limit that no point comes near says nothing here.
+  if (limit !== undefined && limit >= xs.low && limit <= xs.high) {
+    parts.push(
+      tag("path", { d: `M${round(x(limit))} ${TOP}V${bottom}`, stroke: "var(--b)", "stroke-dasharray": "2 3" }),
+    );
+    parts.push(
+      label(x(limit) - 4, TOP + 8, "limit", { "text-anchor": "end", fill: "var(--b)", "font-size": NAME_SIZE }),
+    );
+  }
   const order = dots.map((dot, k) => ({ dot, k })).sort((a, b) => a.dot.x - b.dot.x);
   const steps = order.filter(({ k }) => front[k] === true).map(({ dot }) => dot);
   const path = steps
@@ -421,6 +431,7 @@ export function frontFigures(report: StudyReport): readonly Figure[] {
           xLabel: COST_TITLES[cost],
         },
         writeX(cost),
+        cost === "latency" ? report.latencyLimit : undefined,
       ),
     ];
   });

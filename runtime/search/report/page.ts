@@ -22,8 +22,9 @@ import { escapeText, type Figure, standaloneFigure, tag } from "../../report/svg
 import { count, duration, grouped, significant } from "../../report/text.ts";
 import { frontFigures, learningFigure, searchFigure, seedsFigure } from "./figures.ts";
 import { pWords, rangeText, scoreText, signedText, unitOf } from "./format.ts";
-import { contributionsFigure, pairsFigure } from "./importance-figures.ts";
+import { contributionsFigure, pairsFigure, varianceFigure } from "./importance-figures.ts";
 import type { ReportTrial, StudyReport } from "./model.ts";
+import { parallelFigure } from "./parallel-figure.ts";
 import {
   ablationNotes,
   ablationTable,
@@ -62,7 +63,9 @@ function figuresOf(report: StudyReport): readonly Figure[] {
     ...frontFigures(report),
     seedsFigure(report),
     contributionsFigure(report),
+    varianceFigure(report),
     pairsFigure(report),
+    parallelFigure(report),
     learningFigure(report),
     searchFigure(report),
   ].filter((figure) => figure !== undefined);
@@ -198,9 +201,12 @@ function importanceSection(report: StudyReport, figures: readonly Figure[]): str
   const warned = report.method.adaptive;
   return [
     ...(warned ? [el("p", "note", escapeText(first))] : []),
-    figureGrid(named(figures, /^(?:importance|pairs)$/)),
+    figureGrid(named(figures, /^(?:importance|pairs|variance)$/)),
     textTable(found.table),
+    ...(found.options === undefined ? [] : [el("h3", "", "With each option alone"), textTable(found.options)]),
     remarks(warned ? rest : found.notes),
+    remarks(found.varianceNotes),
+    tag("details", {}, tag("summary", {}, "Shares of the variance, choices and pairs"), textTable(found.variance)),
   ].join("");
 }
 
@@ -210,6 +216,7 @@ function searchSection(report: StudyReport, figures: readonly Figure[]): string 
   const table = searchTable(report);
   return [
     paragraph("What follows is what the search saw while it chose. It explains the choice; it is no result."),
+    figureGrid(named(figures, /^parallel$/)),
     figureGrid(["search", "learning", "front-search"].flatMap((name) => figures.filter((one) => one.name === name))),
     table.rows.length === 0
       ? ""

@@ -151,13 +151,14 @@ function byOption(fit: Fit, game: Game, scales: Scales): readonly OptionContribu
       // What differs among the states of one option is not its name.
       const levels = group.own.flatMap((factor) => {
         const level = first?.row[factor] ?? 0;
-        return level > 0 && on.every(({ row }) => row[factor] === level) ? [{ factor, level }] : [];
+        const named = level > 0 || factor === group.factor;
+        return named && on.every(({ row }) => row[factor] === level) ? [{ factor, level }] : [];
       });
       return contributionsOf(fit, { ...game, groups }, targets, scales).map((found, k) => ({
         ...found,
         factor: game.groups[whose[k] ?? -1]?.factor ?? 0,
         of: group.factor,
-        levels: levels.length > 0 ? levels : [{ factor: group.factor, level: first?.row[group.factor] ?? 0 }],
+        levels,
         weight,
       }));
     });

@@ -133,7 +133,8 @@ export function varianceShares(fit: Fit, game: Game, scales: Scales): VarianceSh
     );
     return { parts, byLevel, weight: (fit.weights[row] ?? 0) * (fit.discounts[row] ?? 1) };
   });
-  const pairs = groups.flatMap((_, first) => groups.slice(first + 1).map((_, k) => [first, first + 1 + k] as const));
+  const varied = groups.flatMap((_, group) => ((choices[group]?.length ?? 0) < 2 ? [] : [group]));
+  const pairs = varied.flatMap((first, k) => varied.slice(k + 1).map((second) => [first, second] as const));
   const looked = pairs.length > MOST_PAIRS ? [] : pairs;
   type Question = { readonly at: readonly (readonly [group: number, level: number])[]; readonly weight: number };
   const singles = groups.map((_, group): readonly Question[] =>
@@ -183,7 +184,10 @@ export function varianceShares(fit: Fit, game: Game, scales: Scales): VarianceSh
   const total = Math.max(drawn, parts, Number.MIN_VALUE);
   const factorOf = (group: number): number => groups[group]?.factor ?? 0;
   return {
-    main: single.map((variance, group) => ({ factor: factorOf(group), share: variance / total })),
+    // What is there in one way only makes no difference.
+    main: single.flatMap((variance, group) =>
+      (choices[group]?.length ?? 0) < 2 ? [] : [{ factor: factorOf(group), share: variance / total }],
+    ),
     pairs: joint.map(({ first, second, variance }) => ({
       first: factorOf(first),
       second: factorOf(second),

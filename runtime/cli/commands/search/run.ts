@@ -217,7 +217,7 @@ async function finish(
   json: boolean,
 ): Promise<ExitCode> {
   const report = reportOf(await readStudy(store, study.id));
-  if (!json) for (const line of tableLines(report)) print(line);
+  if (!json) for (const line of tableLines(report, process.stdout.columns)) print(line);
   let emitted: string | undefined;
   if (options.emit !== undefined) {
     if (report.choice === undefined) throw new CommandError(EXIT.wrong, "the search has chosen no candidate to write");
