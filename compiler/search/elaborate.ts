@@ -17,7 +17,7 @@ import type { Recipe } from "../recipe/recipe.ts";
 import { showShape } from "../size.ts";
 import { makerOf } from "./costs.ts";
 import { digest, isUnsound, type Made, type Maker } from "./made.ts";
-import { extremeLevels, factorsOf, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
+import { extremeLevels, factorsOf, labelOf, modelAt, plainLevels, pointsOf, selectionAt } from "./points.ts";
 import { type Called, recipesOf, resolved } from "./recipes.ts";
 import { type Broken, brokenBy, shown } from "./requirements.ts";
 import type { Candidate, Search } from "./search.ts";
@@ -236,10 +236,11 @@ class Models {
     return isUnsound(made) ? undefined : `${made.hash}\n${this.#recipe(selectionAt(this.#search, levels)).key}`;
   }
 
-  add(levels: Uint8Array): string | undefined {
-    const selection = selectionAt(this.#search, levels);
+  add(point: Uint8Array): string | undefined {
+    const selection = selectionAt(this.#search, point);
+    const levels = plainLevels(this.#search, point, selection);
     const called = this.#recipe(selection);
-    const made = this.#make(levels);
+    const made = this.#make(point);
     if (isUnsound(made)) {
       this.#unsound.set(labelOf(this.#search, selection), made.unsound);
       return undefined;
@@ -313,7 +314,10 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
     objectives: search.objectives,
     requirements: [
       ...search.requires.map((test) => textOf(context, test)),
-      ...Object.entries(limits).flatMap(([of, { value }]) => (value === undefined ? [] : [`${of} <= ${shown(value)}`])),
+      ...Object.entries(limits).flatMap(([of, { value }]) => {
+        if (value === undefined) return [];
+        return [`${of} <= ${of === "latency" ? `${shown(1000 * value)} ms` : shown(value)}`];
+      }),
     ],
     latencyLimit: limits.latency.value === undefined ? undefined : 1000 * limits.latency.value,
     method: values.method.value,

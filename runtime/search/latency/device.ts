@@ -16,8 +16,13 @@ import { SourceError } from "../../train/trainer.ts";
 import { freshValues } from "../trial/fresh.ts";
 import { KernelCache } from "../trial/kernels.ts";
 import { type Timing, timeForward } from "./forward.ts";
-import { type QuietOptions, quietly, watchOthers } from "./quiet.ts";
+import { isShared, type QuietOptions, quietly, watchOthers } from "./quiet.ts";
 import { nearestToLimit, surveyOf, withLatencies } from "./survey.ts";
+
+/** Times that others have disturbed are taken again, so often at most; the shortest counts. */
+const ATTEMPTS = 3;
+/** Of the quartiles from each other, as a share of the median: more is not the model's own doing. */
+const MOST_SPREAD = 0.2;
 
 interface Parts {
   readonly entry: Source;
@@ -68,12 +73,19 @@ export async function measureSearch(
     const runner = await openOn(compiled.ok, device, { moduleOf: kernels.moduleOf });
     try {
       await loadValues(runner, freshValues(model, 0));
-      return await quietly(async () => {
-        const others = watchOthers();
-        const timing = await timeForward(runner);
-        shares.push(others());
-        return timing;
-      }, options.quiet);
+      let best: Timing | undefined;
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const { timing, share } = await quietly(async () => {
+          const others = watchOthers();
+          const timing = await timeForward(runner);
+          return { timing, share: others() };
+        }, options.quiet);
+        shares.push(share);
+        if (best === undefined || timing.median < best.median) best = timing;
+        if (!isShared(share) && timing.high - timing.low < MOST_SPREAD * timing.median) break;
+      }
+      if (best === undefined) throw new RangeError("nothing was timed");
+      return best;
     } finally {
       runner.dispose();
     }

@@ -78,7 +78,8 @@ function latencyOf(
   });
   const byDevice = new Map<string, (typeof measured)[number][]>();
   const full = measured.filter(({ low }) => !Number.isNaN(low));
-  for (const one of full.length > 0 ? full : measured) byDevice.set(one.device, [...(byDevice.get(one.device) ?? []), one]);
+  for (const one of full.length > 0 ? full : measured)
+    byDevice.set(one.device, [...(byDevice.get(one.device) ?? []), one]);
   const [most] = [...byDevice].sort((a, b) => b[1].length - a[1].length || a[0].localeCompare(b[0]));
   // Of several, the one in the middle.
   const sorted = [...(most?.[1] ?? [])].sort((a, b) => a.median - b.median);
