@@ -105,8 +105,8 @@ function shapleyByForce(
   return byForce(fit, points, coefficients);
 }
 
-function found(known: Knowledge, modelFactors?: readonly number[]): { readonly fit: Fit; readonly found: Importance } {
-  const [fit, own] = [fitGaussian(known), importanceOf(known, modelFactors)];
+function found(known: Knowledge, whole?: Candidates): { readonly fit: Fit; readonly found: Importance } {
+  const [fit, own] = [fitGaussian(known), importanceOf(known, whole === undefined ? {} : { candidates: whole })];
   if (fit === undefined || own === undefined) throw new Error("no model");
   return { fit, found: own };
 }
@@ -132,6 +132,16 @@ describe("a unit that follows its positions", () => {
     expect(own.positions.reduce((sum, { value }) => sum + value, 0)).toBeCloseTo(own.all - own.none, 9);
     expect(own.notes.join(" ")).toContain("`joint` is there with the positions and counted with them");
     expect(own.notes.join(" ")).toContain("All levels of `lr` count equally.");
+  });
+
+  it("follows them too where no candidate without any may be trained", () => {
+    const width = candidates.factors.length;
+    // The first two are those without any position.
+    const some = { ...candidates, levels: candidates.levels.slice(2 * width), count: candidates.count - 2 };
+    const { found: own } = found(knownOf(some, 40), candidates);
+    expect(own.options).toHaveLength(6);
+    expect(own.notes.join(" ")).toContain("`joint` is there with the positions");
+    expect(own.positions.reduce((sum, { value }) => sum + value, 0)).toBeCloseTo(own.all - own.none, 9);
   });
 
   it("is told apart by its options, whose weighted mean is the position's value", () => {

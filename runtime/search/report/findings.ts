@@ -59,7 +59,16 @@ function leadersOf(data: StudyData, known: Knowledge, sign: 1 | -1): readonly Le
 /** What each position contributes, by the model and by plain means. */
 function contributionsOf(data: StudyData, scores: Scores, known: Knowledge, sign: 1 | -1): Importance | undefined {
   const { factors, candidates } = data.study.search.space;
-  const found = importanceOf(known, data.study.search.space.modelFactors);
+  const whole = {
+    factors,
+    levels: Uint8Array.from(candidates.flatMap(({ levels }) => levels)),
+    count: candidates.length,
+    costs: [],
+  };
+  const found = importanceOf(known, {
+    candidates: whole,
+    modelFactors: data.study.search.space.modelFactors,
+  });
   if (found === undefined) return undefined;
   const notation = notationOf(factors);
   const trained = [...scores.tried.values()].flatMap(({ candidate, searched }) =>

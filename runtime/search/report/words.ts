@@ -165,7 +165,7 @@ export function ablationTable(report: StudyReport, brief = false): TextTable {
 /** Choices that are not about placing and in which rows differ from `none`, whose difference is then not of placement alone. */
 function unlikeNone(report: StudyReport): readonly string[] {
   const none = candidateAt(report, report.space.none);
-  if (none === undefined) return [];
+  if (none === undefined || !report.rows.some(({ candidate }) => candidate === none.index)) return [];
   return report.notation.others.flatMap(({ title }, k) => {
     const own = none.words[k] ?? "–";
     const differ = report.rows.some(({ candidate }) => {
@@ -191,7 +191,7 @@ export function ablationNotes(report: StudyReport): readonly string[] {
   return [
     ...notation.sets.map((set) => `Dots are ${legendOf(set)}; ● there, ○ not.`),
     `${scoreTitle(report)}: mean over n trainings on fresh seeds, ± half of the 95 % t interval over seeds${text.formula === "" ? "" : `; ${text.formula}`}. ${goal === "maximize" ? "Larger" : "Smaller"} is better. Nothing was chosen by these trainings${side === "test" ? ", and only they have read the test clips" : "; the study has not read its test clips"}.`,
-    `Δ: difference to none over the seeds that both have, ± half of its paired 95 % t interval. p: paired t test, corrected by Holm over the ${count(tests.length, "difference")} that are tested here. Bold: p at most 0.05, in the direction that is wanted.`,
+    `Δ: difference to none over the seeds that both have, ± half of its paired 95 % t interval. p: paired t test, corrected by Holm over the ${count(tests.length, "difference")} that ${tests.length === 1 ? "is" : "are"} tested here. Bold: p at most 0.05, in the direction that is wanted.`,
     ...(unlike.length === 0
       ? []
       : [`None was trained with ${unlike.join(", ")}: where a row has another, its difference is of that too.`]),

@@ -15,7 +15,7 @@
  */
 import { solveLower } from "../methods/cholesky.ts";
 import { type Fit, fitGaussian } from "../methods/gaussian.ts";
-import type { Knowledge } from "../propose.ts";
+import type { Candidates, Knowledge } from "../propose.ts";
 import {
   averageChanges,
   averageSums,
@@ -192,12 +192,16 @@ function notesOf({ groups }: Game): readonly string[] {
 /**
  * Contributions of all positions, and of all pairs of them; undefined where nothing is known or nothing is optional.
  * @param known what trials have shown; those under way are left out
- * @param modelFactors see `gameOf`
+ * @param space all candidates, also those that are refused: what plays is a matter of what there is, not of what may be
+ * trained; and the factors that models depend on, see `gameOf`
  */
-export function importanceOf(known: Knowledge, modelFactors?: readonly number[]): Importance | undefined {
+export function importanceOf(
+  known: Knowledge,
+  space: { readonly candidates?: Candidates; readonly modelFactors?: readonly number[] | undefined } = {},
+): Importance | undefined {
   const fit = fitGaussian({ ...known, pending: [] });
   if (fit === undefined) return undefined;
-  const game = gameOf(known.candidates, fit.kernels, modelFactors);
+  const game = gameOf(space.candidates ?? known.candidates, fit.kernels, space.modelFactors);
   const { groups, players } = game;
   if (players.length === 0) return undefined;
   const scales = scalesOf(fit);
