@@ -72,6 +72,21 @@ describe("the page", () => {
     expect(seen).not.toMatch(/undefined|NaN|\[object/);
   });
 
+  it("does not have every candidate and trial of a large study, and says where they are", () => {
+    const [row] = report.searchRows;
+    const [trial] = report.trials;
+    if (row === undefined || trial === undefined) throw new Error("nothing was tried");
+    const large = {
+      ...report,
+      searchRows: Array.from({ length: 3000 }, (_, k) => ({ ...row, candidate: 1 + (k % 10) })),
+      trials: Array.from({ length: 3000 }, () => ({ ...trial, points: [] })),
+    };
+    const page = renderReport(large, "html");
+    expect(visible(page)).toContain("… and 2,900 more in candidates.csv.");
+    expect(visible(page)).toContain("… and 2,800 more in trials.csv.");
+    expect(page.length).toBeLessThan(400_000);
+  });
+
   it("never calls a single score the best", () => {
     for (const page of [report, running].map((one) => visible(renderReport(one, "html")))) {
       expect(page).not.toMatch(/\bbest (?:score|so far|trial|training|candidate|placement)\b/i);

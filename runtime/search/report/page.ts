@@ -211,6 +211,8 @@ function importanceSection(report: StudyReport, figures: readonly Figure[]): str
 }
 
 const OPEN_UP_TO = 12;
+/** Rows of the search's own scores on the page; all are in candidates.csv. */
+const MOST_SCORES = 100;
 
 function searchSection(report: StudyReport, figures: readonly Figure[]): string {
   const table = searchTable(report);
@@ -224,7 +226,10 @@ function searchSection(report: StudyReport, figures: readonly Figure[]): string 
           "details",
           table.rows.length <= OPEN_UP_TO ? { open: "" } : {},
           tag("summary", {}, `Scores of ${count(table.rows.length, "candidate")}`),
-          textTable(table, "ablation"),
+          textTable({ ...table, rows: table.rows.slice(0, MOST_SCORES) }, "ablation"),
+          ...(table.rows.length > MOST_SCORES
+            ? [paragraph(`… and ${grouped(table.rows.length - MOST_SCORES)} more in candidates.csv.`, "quiet")]
+            : []),
         ),
     remarks(searchNotes(report)),
   ].join("");
@@ -236,7 +241,7 @@ function stateText({ state, left, epochs, asked }: ReportTrial): string {
 }
 
 /** Up to so many trials stand on the page; all are in trials.csv. */
-const MOST_TRIALS = 500;
+const MOST_TRIALS = 200;
 
 function trialsSection(report: StudyReport): string {
   const { trials, metric } = report;

@@ -203,7 +203,7 @@ export function sumsBetween({ kernels }: Group, decay: number, a: Uint8Array, b:
 }
 
 /** The average of several, each with its weight. */
-export function mixed(parts: readonly { readonly sums: Sums; readonly weight: number }[]): Sums {
+function mixed(parts: readonly { readonly sums: Sums; readonly weight: number }[]): Sums {
   let [main, pair, product] = [0, 0, 0];
   for (const { sums, weight } of parts) {
     main += weight * sums.main;
