@@ -306,7 +306,7 @@ export function compileStatistics(model: Model, options: CompileOptions): Staged
     statisticsForm(bound.ok.graph),
     attentionTarget(options.target, false, options.attention),
   );
-  const made = lowered(bound.ok, graph, choices, options.target);
+  const made = lowered(bound.ok, graph, { attention: choices, convolutions: [] }, options.target);
   if ("diagnostics" in made) return made;
   const { target, seed, reuse } = options;
   return {

@@ -18,7 +18,7 @@ import { showShape } from "../size.ts";
 import { makerOf } from "./costs.ts";
 import { gatedHeadline, type SuperNetwork, superNetworkOf } from "./gates.ts";
 import { digest, isUnsound, type Made, type Maker } from "./made.ts";
-import { extremeLevels, labelOf, modelAt, pointsOf, selectionAt } from "./points.ts";
+import { extremeLevels, factorsOf, labelOf, modelAt, plainLevels, pointsOf, selectionAt } from "./points.ts";
 import { type Called, recipesOf, resolved } from "./recipes.ts";
 import { type Broken, brokenBy, shown } from "./requirements.ts";
 import type { Candidate, Search } from "./search.ts";
@@ -257,10 +257,11 @@ class Models {
     return isUnsound(made) ? undefined : `${made.hash}\n${this.#recipe(selectionAt(this.#search, levels)).key}`;
   }
 
-  add(levels: Uint8Array): string | undefined {
-    const selection = selectionAt(this.#search, levels);
+  add(point: Uint8Array): string | undefined {
+    const selection = selectionAt(this.#search, point);
+    const levels = plainLevels(this.#search, point, selection);
     const called = this.#recipe(selection);
-    const made = this.#make(levels);
+    const made = this.#make(point);
     if (isUnsound(made)) {
       this.#unsound.set(labelOf(this.#search, selection), made.unsound);
       return undefined;
@@ -334,12 +335,19 @@ function searchOf(search: WrittenSearch, options: SearchOptions): Search {
       points: points.length,
       none: indexOf(none),
       all: indexOf(all),
+      modelFactors: factorsOf(
+        search,
+        uses.occurrences.map((each) => each.name),
+      ),
       unsound: [...models.unsound].map(([label, reason]) => ({ label, reason })),
     },
     objectives: search.objectives,
     requirements: [
       ...search.requires.map((test) => textOf(context, test)),
-      ...Object.entries(limits).flatMap(([of, { value }]) => (value === undefined ? [] : [`${of} <= ${shown(value)}`])),
+      ...Object.entries(limits).flatMap(([of, { value }]) => {
+        if (value === undefined) return [];
+        return [`${of} <= ${of === "latency" ? `${shown(1000 * value)} ms` : shown(value)}`];
+      }),
     ],
     latencyLimit: limits.latency.value === undefined ? undefined : 1000 * limits.latency.value,
     method: values.method.value,

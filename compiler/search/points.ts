@@ -179,6 +179,22 @@ export function extremeLevels(search: WrittenSearch, all: boolean): Uint8Array {
   return levels;
 }
 
+/**
+ * The levels of a point as they are kept: what plays no part in it (the unit of a graft that is nowhere) has its first
+ * level, so that one model has one row of levels, whatever was written.
+ */
+export function plainLevels(search: WrittenSearch, levels: Uint8Array, selection: Selection): Uint8Array {
+  const used = usedAt(search.uses.occurrences, search.recipeUses, selection);
+  const plain = levels.slice();
+  for (const { name, domain } of search.choices) {
+    if (used.has(name)) continue;
+    const nested = domain.kind === "subset" ? [] : domain.options.flatMap((option) => option.nested);
+    const members = domain.kind === "subset" ? domain.options.map((_, i) => domain.factor + i) : [domain.factor];
+    for (const factor of [...members, ...nested.map((each) => each.factor)]) plain[factor] = 0;
+  }
+  return plain;
+}
+
 // ------------------------------------------------------------------------------------------------------------- in words
 
 /** `joint=STIA(reduction=4), spots={conv3, conv4}, lr=0.001`; `none` stands for all grafts where there is none. */

@@ -46,6 +46,37 @@ export interface Candidate {
   readonly costs: CandidateCosts;
   /** Undefined if it may be trained; else the requirements that it breaks, with their values. */
   readonly refused: string | undefined;
+  /** Where a latency is asked for and was looked for on a device; never known to the compiler. */
+  readonly latency?: CandidateLatency;
+}
+
+/** How long a forward pass of one example takes. */
+export interface CandidateLatency {
+  readonly milliseconds: number;
+  /** Of this very model; else predicted from others. */
+  readonly measured: boolean;
+  /** Whether it is the reason, and the only one, why the candidate is refused. */
+  readonly refuses: boolean;
+}
+
+/** How latencies were found before a study began. */
+export interface LatencySurvey {
+  /** In words. */
+  readonly device: string;
+  /** The models that were measured: a candidate of each, median and quartiles in milliseconds, passes that were timed. */
+  readonly measured: readonly {
+    readonly candidate: number;
+    readonly median: number;
+    readonly low: number;
+    readonly high: number;
+    readonly runs: number;
+  }[];
+  /** Different models among the feasible candidates. */
+  readonly models: number;
+  /** Of models that the predictions did not know: how far off they were, as shares of what was measured. */
+  readonly check: { readonly models: number; readonly median: number; readonly most: number } | undefined;
+  /** Part of the processors' time that other programs took meanwhile. */
+  readonly busy: number;
 }
 
 export interface Space {
@@ -60,6 +91,8 @@ export interface Space {
    */
   readonly none: number | undefined;
   readonly all: number | undefined;
+  /** Indices of the factors that the model depends on; the others are the recipe's. Absent: not told. */
+  readonly modelFactors?: readonly number[];
   /** Points that are no models, or that their recipe cannot train, and why; they are no candidates. */
   readonly unsound?: readonly { readonly label: string; readonly reason: string }[];
 }
@@ -67,7 +100,7 @@ export interface Space {
 export type Objective =
   /** A metric of the validation side, learned by training. */
   | { readonly kind: "metric"; readonly goal: "maximize" | "minimize"; readonly metric: string }
-  /** Known without training. */
+  /** Known without training: exact, or measured. */
   | {
       readonly kind: "cost";
       readonly goal: "maximize" | "minimize";
@@ -111,6 +144,8 @@ export interface Search {
   readonly requirements: readonly string[];
   /** Most milliseconds of a forward pass of one example on the device at hand, which only measuring tells. */
   readonly latencyLimit: number | undefined;
+  /** What measuring told, once it was done: before the first trial. */
+  readonly latency?: LatencySurvey;
   readonly method: Method;
   /** Absent: nothing is expected beforehand. */
   readonly prior?: SuperNetworkPrior;

@@ -67,8 +67,15 @@ export function addSearchCommands(program: Command, parsers: SearchParsers): voi
   const study = (command: Command): Command =>
     command.argument("[study]", "name of a study, or the beginning of its id (default: the newest)");
 
-  store(json(space(search.command("plan").description("show what a search would do, without a training"))))
+  const deviceName = (command: Command): Command =>
+    command.addOption(
+      new Option("--device <name>", "where latencies are measured: auto is a hardware WebGPU adapter, else wasm")
+        .choices(["auto", "webgpu", "wasm"])
+        .default("auto"),
+    );
+  deviceName(store(json(space(search.command("plan").description("show what a search would do, without a training")))))
     .option("--refused", "say of each model that may not be trained why")
+    .option("--measure", "measure the latencies that the search asks for on this machine, as a run does first")
     .action(async (file, options) => {
       done(await (await import("./commands/search/plan.ts")).searchPlan(file, options));
     });
@@ -140,7 +147,8 @@ export function addSearchCommands(program: Command, parsers: SearchParsers): voi
     });
 
   store(json(study(search.command("export").description("write a study for another program"))))
-    .requiredOption("--optuna <file>", "the journal of Optuna to write")
+    .option("--optuna <file>", "the journal of Optuna to write")
+    .option("--sources <folder>", "the sources that the study keeps, to do it again")
     .action(async (name, options) => {
       done(await (await import("./commands/search/look.ts")).searchExport(name, options));
     });

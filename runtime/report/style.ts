@@ -54,7 +54,7 @@ tr.sum td{border-top:1px solid var(--muted);font-weight:600}
 .words{margin-top:2px}
 .words td:first-child{color:var(--muted);white-space:nowrap}
 .words td,.words tr:last-child td{border-bottom:0;padding-top:2px;padding-bottom:2px}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:20px 30px;margin-top:16px}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:20px 30px;margin-top:16px}
 figure{margin:0;break-inside:avoid;min-width:0}
 .figures.single{grid-template-columns:minmax(0,1fr)}
 .single svg{min-width:680px}

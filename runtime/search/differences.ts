@@ -8,6 +8,7 @@ import type { Search } from "../../compiler/search/search.ts";
 import { compareRecords } from "../train/changes.ts";
 import { withoutFolder } from "../train/experiment.ts";
 import { recipeOf } from "./begin.ts";
+import { withoutLatencies } from "./latency/survey.ts";
 import type { StudyRow } from "./study.ts";
 import { storedSources } from "./trial/sources.ts";
 
@@ -23,7 +24,9 @@ function ownRecipe({ search, sources, data }: Compared): unknown {
 }
 
 /** What has changed from one to the other; never empty for studies with different ids. */
-export function changesOf(before: Compared, after: Compared): readonly string[] {
+export function changesOf(measured: Compared, after: Compared): readonly string[] {
+  // What a device takes is no part of what was asked.
+  const before = { ...measured, search: withoutLatencies(measured.search) };
   const changes: string[] = [];
   if (before.searchHash !== after.searchHash) {
     changes.push(...compareRecords("the search's", settingsOf(before.search), settingsOf(after.search)));

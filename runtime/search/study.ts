@@ -68,6 +68,18 @@ export interface MetricPoint {
   readonly value: number;
 }
 
+/** Times of a forward pass of one example in milliseconds: median and quartiles of so many passes. */
+export interface MeasuredLatency {
+  readonly median: number;
+  readonly low: number;
+  readonly high: number;
+  readonly runs: number;
+  /** In words, with all its threads. */
+  readonly device: string;
+  /** Part of the processors' time that other programs took meanwhile. */
+  readonly busy: number;
+}
+
 /** What a complete trial gives. */
 export interface TrialResult {
   /** Metrics by name, of the validation side (`val.uar`) and, of final trials only, the test side (`test.uar`). */
@@ -77,6 +89,8 @@ export interface TrialResult {
   readonly overheadSeconds: number;
   /** Median milliseconds of one forward pass of one example on the worker's device, where it was measured. */
   readonly latency: number | undefined;
+  /** More of it. */
+  readonly measured?: MeasuredLatency;
   /**
    * Norm of all gradients in the first update: a score that costs nothing (Abdelfattah et al. 2021, `grad_norm`). It is
    * reported and chooses nothing.

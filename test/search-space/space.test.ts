@@ -93,6 +93,19 @@ describe("sets", () => {
     expect(labelsOf(search)[2]).toBe("unit=STIA(reduction=4)");
   });
 
+  test("what plays no part in a model has its first level, so that one model is written in one way", () => {
+    const search = searchOf(
+      `choose unit in {STIA(reduction={2, 4}), SE(reduction=2)}\nchoose spots in subsets(@conv1..@conv2)\nchoose lr in {1e-3, 1e-2}\nmodel = ${tiny("with unit at spots")}\nrecipe = Train(lr=lr)`,
+    );
+    const { factors, candidates, none, modelFactors } = search.space;
+    const bare = candidates.filter(({ label }) => label.startsWith("none"));
+    expect(bare.map(({ levels }) => levels.slice(0, -1).join(""))).toEqual(["0000", "0000"]);
+    expect(bare.map(({ index }) => index)).toContain(none);
+    expect(factors).toHaveLength(5);
+    expect(modelFactors).toEqual([0, 1, 2, 3]);
+    expect(candidates).toHaveLength(2 * (1 + 3 * 3));
+  });
+
   test("two members with one name and one argument have a factor each", () => {
     const { factors, candidates } = searchOf(
       `choose unit in {STIA(reduction={2, 4}), STIA(reduction={2, 4}, direction="to_spatial")}\nmodel = ${tiny("with unit at conv2")}`,
@@ -226,7 +239,9 @@ describe("requirements", () => {
   test("stand in the search as they are written", () => {
     const search = searchOf(`${body}\nrequire count(spots)  <=  2\nlimit { flops = 1G }`);
     expect(search.requirements).toEqual(["count(spots) <= 2", "flops <= 1,000,000,000"]);
-    expect(searchOf(`${body}\nlimit { latency = 12ms }`).latencyLimit).toBeCloseTo(12, 9);
+    const timed = searchOf(`${body}\nlimit { latency = 12ms }`);
+    expect(timed.latencyLimit).toBeCloseTo(12, 9);
+    expect(timed.requirements).toEqual(["latency <= 12 ms"]);
   });
 });
 

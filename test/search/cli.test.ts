@@ -61,6 +61,17 @@ describe("before a study", () => {
     expect(out).toMatch(/refused: `spots=\{conv1, conv2\}`: /);
   });
 
+  it("a plan says what a run would measure first, and measures it when it is asked to", () => {
+    writeFileSync(join(at, "timed.net"), searchText("limit { latency = 10s }", 1));
+    const { status, out } = netc("plan", "timed.net");
+    expect(status).toBe(0);
+    expect(out).toMatch(/a run first measures 4 models, 30 passes of one example each at least/);
+    expect(out).toMatch(/requires {3}latency <= 10,000 ms/);
+    const measured = netc("plan", "timed.net", "--measure", "--device", "wasm");
+    expect([measured.status, measured.err]).toEqual([0, ""]);
+    expect(measured.out).toMatch(/4 models measured on wasm, \d+ threads? before any training/);
+  });
+
   it("there is none to speak of, and a store that does not answer is another matter", () => {
     const none = netc("status", "--store", join(at, "empty"));
     expect([none.status, none.err]).toEqual([2, expect.stringMatching(/holds no study yet/)]);
@@ -121,6 +132,15 @@ describe("a study", () => {
     expect(existsSync(join(at, "report", "report.html"))).toBe(true);
     expect(netc("export", "--optuna", "study.log").status).toBe(0);
     expect(readFileSync(join(at, "study.log"), "utf8").split("\n").length).toBeGreaterThan(20);
+    expect(netc("export").status).toBe(2);
+    expect(netc("export", "--sources", "again").out).toBe(`${join("again", "search.net")}\n`);
+    expect(readFileSync(join(at, "again", "search.net"), "utf8")).toBe(readFileSync(join(at, "search.net"), "utf8"));
+    const again = /^netc search (run again\/search\.net .*)$/m.exec(
+      readFileSync(join(at, "report", "report.md"), "utf8"),
+    );
+    const words = (again?.[1] ?? "").replace("--store again/studies", "--store studies").split(" ");
+    // The very study: it is complete, and nothing is trained.
+    expect(netc(...words, "--device", "wasm").out).toMatch(/the study `Tiny` is complete/);
     expect(netc("gc").out).toMatch(/^removed \d+ objects?, /);
     expect(netc("verify").status).toBe(0);
   });

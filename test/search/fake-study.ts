@@ -246,11 +246,25 @@ export function fakeStudy(options: FakeOptions = {}): StudyData {
         said === undefined || options.minimize === true
           ? told
           : metricValue({ kind: "uar" }, said.clips, said.header.classes);
+      const members = candidate.levels.slice(0, 5).reduce((sum, on) => sum + on, 0);
+      const milliseconds = 10 + 0.6 * members + 0.01 * (number % 7);
       results[id] = {
         metrics: { [`val.${metric}`]: end, ...(test === undefined ? {} : { [`test.${metric}`]: test }) },
         seconds: epochs * 11,
         overheadSeconds: 0.3,
-        latency: 10 + 0.6 * candidate.levels.slice(0, 5).reduce((sum, on) => sum + on, 0) + 0.01 * (number % 7),
+        latency: phase === "final" && replicate === 0 ? milliseconds : undefined,
+        ...(phase === "final" && replicate === 0
+          ? {
+              measured: {
+                median: milliseconds,
+                low: 0.99 * milliseconds,
+                high: 1.02 * milliseconds,
+                runs: 40,
+                device: "NVIDIA H100 80GB HBM3 (Vulkan)",
+                busy: 0.01,
+              },
+            }
+          : {}),
         weights: hashOf("weights", number),
         predictions: test === undefined ? {} : { test: hashOf("predictions", number) },
         kernels: { hits: number === 1 ? 3 : 38, misses: number === 1 ? 37 : 2 },
@@ -398,6 +412,15 @@ export function fakeFindings(): Findings {
         off: { mean: 0.715 - (EFFECTS[factor] ?? 0) / 2, trainings: 18 - factor },
       })),
       pairs,
+      options: [],
+      variance: {
+        main: POSITIONS.map((name, factor) => ({ factor, name, share: [0.02, 0.01, 0.55, 0.3, 0.04][factor] ?? 0 })),
+        pairs: pairs.map(({ first, second }) => ({ first, second, share: first === 2 && second === 3 ? 0.05 : 0.001 })),
+        rest: 0.021,
+        deviation: 0.0142,
+        points: 64,
+        exact: true,
+      },
       none: 0.7002,
       all: 0.7325,
       method: "exact Shapley values of the Gaussian process's mean; 95 % posterior intervals",

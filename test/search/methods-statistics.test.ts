@@ -2,9 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Factor } from "../../compiler/search/search.ts";
-import { solveLower } from "../../runtime/search/methods/cholesky.ts";
-import { crossCovariance, type Fit, fitGaussian, posteriorAt } from "../../runtime/search/methods/gaussian.ts";
-import { emptyTerms, termsBetween } from "../../runtime/search/methods/kernel.ts";
+import { fitGaussian } from "../../runtime/search/methods/gaussian.ts";
 import type { Candidates, Knowledge } from "../../runtime/search/propose.ts";
 import { randomBand } from "../../runtime/search/statistics/band.ts";
 import { compareArms } from "../../runtime/search/statistics/compare.ts";
@@ -22,6 +20,7 @@ import {
 import { powerTable, seedsNeeded } from "../../runtime/search/statistics/power.ts";
 import { importanceOf } from "../../runtime/search/statistics/shapley.ts";
 import { generator, normals, subsetsOf, surfaceOf } from "../tools/surfaces.mjs";
+import { byForce } from "./by-force.ts";
 
 describe("distributions", () => {
   it.each([
@@ -300,39 +299,6 @@ function knowledge(candidates: Candidates, trials: number): Knowledge {
     seed: 1,
     step: 0,
   };
-}
-
-/** The functional's posterior by brute force: coefficients on points, then means and covariances of all of them. */
-function byForce(
-  fit: Fit,
-  points: readonly Uint8Array[],
-  coefficients: readonly number[],
-): { value: number; half: number } {
-  const levels = new Uint8Array(points.flatMap((row) => Array.from(row)));
-  const count = points.length;
-  const { mean } = posteriorAt(fit, levels);
-  const value = coefficients.reduce((sum, c, index) => sum + c * (mean[index] ?? 0), 0);
-  const cross = crossCovariance(fit, levels);
-  const combined = Float64Array.from({ length: fit.rows }, (_, row) =>
-    coefficients.reduce((sum, c, index) => sum + c * (cross[row * count + index] ?? 0), 0),
-  );
-  let prior = 0;
-  for (const [index, row] of points.entries()) {
-    const terms = emptyTerms(count, 1);
-    termsBetween(fit.kernels, row, levels, fit.width, [fit.shape.decay], terms);
-    for (let other = 0; other < count; other++) {
-      const { main, pair, rest } = fit.shape;
-      const k =
-        main * (terms.main[other] ?? 0) + pair * (terms.pair[other] ?? 0) + rest * (terms.rest[0]?.[other] ?? 0);
-      prior += (coefficients[index] ?? 0) * (coefficients[other] ?? 0) * k;
-    }
-  }
-  solveLower(fit.lower, fit.rows, fit.rows, combined, 1);
-  const explained = combined.reduce((sum, each) => sum + each * each, 0);
-  // One rung: HᵀV⁻¹H is a number.
-  const moved = fit.basis[0]?.reduce((sum, each, row) => sum + each * (combined[row] ?? 0), 0) ?? 0;
-  const variance = Math.max(0, prior - explained) + (moved / (fit.basisFactor[0] ?? 1)) ** 2;
-  return { value, half: 1.959963984540054 * Math.sqrt(variance * fit.variance) };
 }
 
 describe("Shapley values", () => {

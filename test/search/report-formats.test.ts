@@ -7,43 +7,15 @@ import { figureFiles } from "../../runtime/search/report/page.ts";
 import { REPORT_FORMATS, renderReport, reportFiles } from "../../runtime/search/report/render.ts";
 import { reportOf } from "../../runtime/search/report/report.ts";
 import type { StudyData } from "../../runtime/search/report/study-data.ts";
-import { ablationTable, candidateAt } from "../../runtime/search/report/words.ts";
+import { ablationTable, candidateAt, importanceTable } from "../../runtime/search/report/words.ts";
 import { expectWellFormed, visible } from "../report/markup.ts";
-import { fakeFindings, fakeStudy } from "./fake-study.ts";
+import { recordsOf } from "./csv-tools.ts";
+import { fakeFindings, fakeStudy, POSITIONS } from "./fake-study.ts";
 
 const study = fakeStudy();
 const report = reportOf(study, fakeFindings());
 const running = reportOf(fakeStudy({ state: "running" }));
 const { text } = report.metric;
-
-/** Rows of CSV (RFC 4180). */
-function rowsOf(csv: string): readonly (readonly string[])[] {
-  const rows: string[][] = [[]];
-  const field = /"((?:[^"]|"")*)"|([^",\r\n]*)/y;
-  let at = 0;
-  while (at < csv.length) {
-    field.lastIndex = at;
-    const found = field.exec(csv);
-    if (found === null) throw new Error(`no field at ${at}`);
-    rows.at(-1)?.push(found[1]?.replaceAll('""', '"') ?? found[2] ?? "");
-    at = field.lastIndex;
-    if (csv.startsWith("\r\n", at)) {
-      at += 2;
-      if (at < csv.length) rows.push([]);
-    } else if (csv[at] === ",") at++;
-    else throw new Error(`neither comma nor end of line at ${at}`);
-  }
-  return rows;
-}
-
-/** Rows of a table as records, by the names of its header. */
-function recordsOf(csv: string): readonly Readonly<Record<string, string>>[] {
-  const [header = [], ...rows] = rowsOf(csv);
-  return rows.map((row) => {
-    expect(row).toHaveLength(header.length);
-    return Object.fromEntries(header.map((name, k) => [name, row[k] ?? ""]));
-  });
-}
 
 /** A study that has hostile text wherever a person or a device may have put it. */
 function hostile(words: string): StudyData {
@@ -100,6 +72,21 @@ describe("the page", () => {
     expect(seen).not.toMatch(/undefined|NaN|\[object/);
   });
 
+  it("does not have every candidate and trial of a large study, and says where they are", () => {
+    const [row] = report.searchRows;
+    const [trial] = report.trials;
+    if (row === undefined || trial === undefined) throw new Error("nothing was tried");
+    const large = {
+      ...report,
+      searchRows: Array.from({ length: 3000 }, (_, k) => ({ ...row, candidate: 1 + (k % 10) })),
+      trials: Array.from({ length: 3000 }, () => ({ ...trial, points: [] })),
+    };
+    const page = renderReport(large, "html");
+    expect(visible(page)).toContain("… and 2,900 more in candidates.csv.");
+    expect(visible(page)).toContain("… and 2,800 more in trials.csv.");
+    expect(page.length).toBeLessThan(400_000);
+  });
+
   it("never calls a single score the best", () => {
     for (const page of [report, running].map((one) => visible(renderReport(one, "html")))) {
       expect(page).not.toMatch(/\bbest (?:score|so far|trial|training|candidate|placement)\b/i);
@@ -123,7 +110,7 @@ describe("the page", () => {
     for (const words of [...reportFiles(filmed, REPORT_FORMATS).values()])
       if (!words.startsWith("{")) expect(words).not.toMatch(/SYNTHETIC/);
     for (const format of ["md", "latex"] as const) expect(renderReport(report, format)).toContain("SYNTHETIC");
-    for (const format of ["trials", "candidates", "metrics"] as const)
+    for (const format of ["trials", "candidates", "metrics", "importance"] as const)
       for (const row of recordsOf(renderReport(report, format))) expect(row["synthetic"]).toBe("true");
   });
 });
@@ -139,8 +126,10 @@ describe("figures", () => {
       "importance",
       "learning",
       "pairs",
+      "parallel",
       "search",
       "seeds",
+      "variance",
     ]);
     for (const svg of files.values()) {
       expectWellFormed(svg);
@@ -171,6 +160,55 @@ describe("figures", () => {
       if ((values[k] ?? 0) < 0) expect(Number(x) + Number(width)).toBeCloseTo(Number(bars[2]?.[1]), 1);
     }
     for (const value of values) expect(svg).toContain(`>${signedText(value, text)}</text>`);
+  });
+
+  it("draw shares of the variance as long as they are, a choice alone within it and its pairs", () => {
+    const svg = files.get("variance") ?? "";
+    const bars = [...svg.matchAll(/<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"/g)].map(([, , width]) =>
+      Number(width),
+    );
+    const { variance } = report.importance ?? {};
+    if (variance === undefined) throw new Error("no variance");
+    expect(bars).toHaveLength(2 * variance.main.length);
+    const together = (factor: number): number =>
+      variance.pairs.reduce(
+        (sum, { first, second, share }) => sum + (first === factor || second === factor ? share : 0),
+        0,
+      );
+    const sorted = variance.main
+      .map(({ factor, share }) => [share + together(factor), share] as const)
+      .sort((a, b) => b[0] - a[0]);
+    const scale = (bars[0] ?? 0) / (sorted[0]?.[0] ?? 1);
+    for (const [k, [both, alone]] of sorted.entries()) {
+      expect(bars[2 * k]).toBeCloseTo(scale * both, 1);
+      expect(bars[2 * k + 1]).toBeCloseTo(scale * alone, 1);
+    }
+  });
+
+  it("draw a line for every candidate with a full training, and not for more than can be told apart", () => {
+    const lines = (svg: string): number => [...svg.matchAll(/<path d="M[^"]*C/g)].length;
+    expect(lines(files.get("parallel") ?? "")).toBe(report.searchRows.length);
+    const svg = files.get("parallel") ?? "";
+    for (const name of [...POSITIONS, "params", "UAR", "choice", "none"]) expect(svg).toContain(`>${name}</text>`);
+    const [row] = report.searchRows;
+    if (row === undefined) throw new Error("no row");
+    const many = {
+      ...report,
+      searchRows: Array.from({ length: 400 }, (_, k) => ({
+        ...row,
+        candidate: k % 32,
+        mean: { ...row.mean, value: 0.6 + k / 4000 },
+      })),
+    };
+    const drawn = lines(figureFiles(many).get("parallel") ?? "");
+    expect(drawn).toBeGreaterThan(100);
+    expect(drawn).toBeLessThan(220);
+  });
+
+  it("show a limit of latency where points are near it", () => {
+    expect(files.get("front-latency")).not.toContain(">limit</text>");
+    expect(figureFiles({ ...report, latencyLimit: 11.5 }).get("front-latency")).toContain(">limit</text>");
+    expect(figureFiles({ ...report, latencyLimit: 500 }).get("front-latency")).not.toContain(">limit</text>");
   });
 
   it("show what pairs add once each", () => {
@@ -233,9 +271,13 @@ describe("LaTeX", () => {
       expect(open).toEqual([]);
       expect((words.match(/(?<!\\)\$/g) ?? []).length % 2).toBe(0);
       const rows = lines.filter((line) => line.endsWith(String.raw`\\`));
-      const { columns } = ablationTable(found);
-      expect(rows).toHaveLength(found.rows.length + 1);
-      for (const row of rows) expect(row.match(/(?<!\\)&/g) ?? []).toHaveLength(columns.length - 1);
+      const tables = [ablationTable(found), importanceTable(found)?.table].filter((table) => table !== undefined);
+      expect(tables).toHaveLength(2);
+      expect(rows).toHaveLength(tables.reduce((sum, table) => sum + table.rows.length + 1, 0));
+      let at = 0;
+      for (const { columns, rows: own } of tables)
+        for (const row of rows.slice(at, (at += own.length + 1)))
+          expect(row.match(/(?<!\\)&/g) ?? []).toHaveLength(columns.length - 1);
       expect(words).toContain(String.raw`\toprule`);
     }
   });
@@ -291,6 +333,23 @@ describe("CSV", () => {
     expect(points).toHaveLength(Object.values(study.metrics).flat().length);
   });
 
+  it("has what positions contribute, alone, with each option, in pairs, and their shares of the variance", () => {
+    const rows = recordsOf(renderReport(report, "importance"));
+    const { importance } = report;
+    if (importance === undefined) throw new Error("nothing was found");
+    const of = (kind: string): readonly Record<string, string>[] => rows.filter((row) => row["kind"] === kind);
+    expect(of("shapley").map((row) => Number(row["value"]))).toEqual(
+      importance.contributions.map(({ shapley }) => shapley.value),
+    );
+    expect(of("mean_with").map((row) => Number(row["n"]))).toEqual(
+      importance.contributions.map(({ on }) => on.trainings),
+    );
+    expect(of("interaction")).toHaveLength(10);
+    const shares = [...of("variance_share"), ...of("variance_share_rest")].map((row) => Number(row["value"]));
+    expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 9);
+    for (const row of rows) expect(row["adaptive"]).toBe("true");
+  });
+
   it("keeps commas, quotes and ends of lines", () => {
     const trials = recordsOf(renderReport(reportOf(hostile(NASTY), fakeFindings()), "trials"));
     for (const row of trials) expect(row["error"]).toBe(NASTY);
@@ -311,6 +370,7 @@ describe("JSON and files", () => {
       "trials.csv",
       "candidates.csv",
       "metrics.csv",
+      "importance.csv",
       "report.tex",
       "report.json",
     ]);

@@ -31,8 +31,8 @@ export interface View {
 const views = new WeakMap<Search, View>();
 
 /**
- * The feasible candidates and the costs to keep low. A latency is known only where it is measured; before, candidates are
- * compared by their FLOPs instead.
+ * The feasible candidates and the costs to keep low. Latencies are found before a study begins; where that has not been
+ * done (a plan), FLOPs stand for them.
  */
 export function viewOf(search: Search): View {
   const known = views.get(search);
@@ -43,9 +43,15 @@ export function viewOf(search: Search): View {
   for (const [index, candidate] of feasible.entries()) levels.set(candidate.levels, index * factors.length);
   const costs = search.objectives.flatMap((objective) => {
     if (objective.kind !== "cost") return [];
-    const cost = objective.cost === "latency" ? "flops" : objective.cost;
-    const sign = objective.goal === "minimize" ? 1 : -1;
-    return [Float64Array.from(feasible, (candidate) => sign * candidate.costs[cost])];
+    const { cost, goal } = objective;
+    const sign = goal === "minimize" ? 1 : -1;
+    const timed = feasible.every(({ latency }) => latency !== undefined);
+    return [
+      Float64Array.from(feasible, ({ costs, latency }) => {
+        if (cost !== "latency") return sign * costs[cost];
+        return sign * (timed ? (latency?.milliseconds ?? 0) : costs.flops);
+      }),
+    ];
   });
   const view = {
     candidates: { factors, levels, count: feasible.length, costs },

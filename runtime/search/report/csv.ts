@@ -1,6 +1,6 @@
 /**
- * A report as three tables for other programs: a row for every trial, for every candidate, and for every point of a
- * learning curve. RFC 4180, numbers with a point and all their digits, an empty field for what is not known.
+ * A report as tables for other programs: a row for every trial, for every candidate, for every point of a learning curve,
+ * and for every contribution. RFC 4180, numbers with a point and all their digits, an empty field for what is not known.
  *
  * A drawn data set is named as such in a column of its own, because a file of numbers loses the page around it.
  */
@@ -90,8 +90,11 @@ export function candidatesCsv(report: StudyReport): string {
       "flops",
       "memory",
       "latency_ms",
+      "latency_low",
+      "latency_high",
       "latency_device",
       "gradient_norm",
+      "latency_source",
       "refused",
       "trials",
       "search_n",
@@ -126,8 +129,11 @@ export function candidatesCsv(report: StudyReport): string {
         candidate.costs.flops,
         candidate.costs.memory,
         candidate.latency?.milliseconds,
+        candidate.latency?.low,
+        candidate.latency?.high,
         candidate.latency?.device,
         candidate.gradientNorm,
+        candidate.latency?.source,
         candidate.refused,
         candidate.trials,
         candidate.searched.length,
@@ -167,5 +173,47 @@ export function metricsCsv(report: StudyReport): string {
         report.synthetic,
       ]),
     ),
+  );
+}
+
+/** What positions contribute, alone, by option and in pairs, and shares of the variance: a row each. */
+export function importanceCsv(report: StudyReport): string {
+  const { importance } = report;
+  if (importance === undefined)
+    return csv(["kind", "position", "other", "value", "low", "high", "n", "adaptive", "synthetic"], []);
+  const { contributions, options, pairs, variance } = importance;
+  const names = new Map([...contributions, ...variance.main].map(({ factor, name }) => [factor, name]));
+  const nameOf = (factor: number): string => names.get(factor) ?? "";
+  const rows: readonly (readonly Value[])[] = [
+    ...contributions.flatMap(({ name, shapley, on, off }) => [
+      ["shapley", name, undefined, shapley.value, shapley.low, shapley.high, undefined],
+      ["mean_with", name, undefined, on.mean, undefined, undefined, on.trainings],
+      ["mean_without", name, undefined, off.mean, undefined, undefined, off.trainings],
+    ]),
+    ...options.map(({ factor, option, shapley }) => [
+      "shapley_with_option",
+      nameOf(factor),
+      option,
+      shapley.value,
+      shapley.low,
+      shapley.high,
+      undefined,
+    ]),
+    ...pairs.map(({ first, second, effect }) => [
+      "interaction",
+      nameOf(first),
+      nameOf(second),
+      effect.value,
+      effect.low,
+      effect.high,
+      undefined,
+    ]),
+    ...variance.main.map(({ name, share }) => ["variance_share", name, undefined, share]),
+    ...variance.pairs.map(({ first, second, share }) => ["variance_share", nameOf(first), nameOf(second), share]),
+    ["variance_share_rest", undefined, undefined, variance.rest],
+  ];
+  return csv(
+    ["kind", "position", "other", "value", "low", "high", "n", "adaptive", "synthetic"],
+    rows.map((row) => [...Array.from({ length: 7 }, (_, k) => row[k]), report.method.adaptive, report.synthetic]),
   );
 }

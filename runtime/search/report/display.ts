@@ -55,8 +55,11 @@ function heading(state: DisplayState): readonly Piece[] {
     { rank: 4, text: time },
     {
       rank: 5,
-      text: `${count(workers, "worker")}${counts.waiting === 0 ? "" : `, ${count(counts.waiting, "trial")} waiting`}`,
-      short: count(workers, "worker"),
+      text:
+        state.state === "complete"
+          ? ""
+          : `${count(workers, "worker")}${counts.waiting === 0 ? "" : `, ${count(counts.waiting, "trial")} waiting`}`,
+      ...(state.state === "complete" ? {} : { short: count(workers, "worker") }),
     },
     { rank: 6, text: lost },
   ];

@@ -26,6 +26,18 @@ function rowName(report: StudyReport, roles: readonly string[], candidate: Repor
   return candidate.index === report.space.none ? roles.join(", ") : `${roles.join(", ")}  ${candidate.short}`;
 }
 
+/** Lines and points beyond so many are only a dark area, and a large page. */
+const MOST_CURVES = 200;
+const MOST_DOTS = 500;
+
+/** At most so many, evenly over their order. */
+function evenly<T>(all: readonly T[], most: number): readonly T[] {
+  const step = all.length / most;
+  return step <= 1
+    ? all
+    : Array.from({ length: most }, (_, k) => all[Math.floor(k * step)]).flatMap((one) => one ?? []);
+}
+
 // ------------------------------------------------------------------------------------------------------ learning curves
 
 /** Learning curves of the search by rung: each of one training, faint; means of `none` and of the choice, by name. */
@@ -34,7 +46,8 @@ export function learningFigure(report: StudyReport): Figure | undefined {
   const name = `val.${metric.name}`;
   const pointsOf = ({ points }: (typeof trials)[number]): readonly Point[] =>
     points.filter((point) => point.name === name).map(({ epoch, value }) => [epoch, value]);
-  const drawn = trials.filter(({ phase }) => phase !== "final");
+  const before = trials.filter(({ phase }) => phase !== "final");
+  const drawn = evenly(before, MOST_CURVES);
   const curves = drawn.flatMap((trial): readonly Curve[] => {
     const points = pointsOf(trial);
     const last = points.at(-1);
@@ -58,7 +71,7 @@ export function learningFigure(report: StudyReport): Figure | undefined {
   return lineChart({
     name: "learning",
     title: `${validationTitle(report)}, by epoch`,
-    caption: `A faint line is one training before the final ones.${left ? " Orange, ended by a ring: left behind a rung (dotted)." : ""}${failed ? " Ringed in violet: failed." : ""} Thick: the mean of all trainings of none${choice === undefined || choice === space.none ? "" : ", and of the choice"}.`,
+    caption: `A faint line is one training before the final ones${drawn.length < before.length ? ` (${drawn.length} of ${before.length})` : ""}.${left ? " Orange, ended by a ring: left behind a rung (dotted)." : ""}${failed ? " Ringed in violet: failed." : ""} Thick: the mean of all trainings of none${choice === undefined || choice === space.none ? "" : ", and of the choice"}.`,
     xLabel: "epoch",
     xMax: epochs,
     curves: [
@@ -97,7 +110,12 @@ export function searchFigure(report: StudyReport): Figure | undefined {
     xLabel: "full trainings spent",
     xMax: Math.max(1, Math.ceil(end)),
     curves: [
-      { label: "", colour: "a", look: "dots", points: searchCurve.map(({ spent, value }) => [spent, value]) },
+      {
+        label: "",
+        colour: "a",
+        look: "dots",
+        points: evenly(searchCurve, MOST_DOTS).map(({ spent, value }) => [spent, value]),
+      },
       ...(band.length === 0
         ? []
         : [
@@ -269,6 +287,7 @@ function scatter(
   dots: readonly Dot[],
   words: { readonly name: string; readonly title: string; readonly caption: string; readonly xLabel: string },
   writeX: (value: number) => string,
+  limit?: number,
 ): Figure {
   const sign = report.metric.goal === "maximize" ? 1 : -1;
   const front = frontOf(dots.map(({ x, y }) => [sign * y, -x]));
@@ -303,6 +322,15 @@ function scatter(
   }
   for (const tick of xs.ticks) parts.push(label(x(tick), bottom + 17, writeX(tick), { "text-anchor": "middle" }));
   parts.push(label((left + right) / 2, HEIGHT - 5, words.xLabel, { "text-anchor": "middle" }));
+  // A limit that no point comes near says nothing here.
+  if (limit !== undefined && limit >= xs.low && limit <= xs.high) {
+    parts.push(
+      tag("path", { d: `M${round(x(limit))} ${TOP}V${bottom}`, stroke: "var(--b)", "stroke-dasharray": "2 3" }),
+    );
+    parts.push(
+      label(x(limit) - 4, TOP + 8, "limit", { "text-anchor": "end", fill: "var(--b)", "font-size": NAME_SIZE }),
+    );
+  }
   const order = dots.map((dot, k) => ({ dot, k })).sort((a, b) => a.dot.x - b.dot.x);
   const steps = order.filter(({ k }) => front[k] === true).map(({ dot }) => dot);
   const path = steps
@@ -421,10 +449,11 @@ export function frontFigures(report: StudyReport): readonly Figure[] {
           xLabel: COST_TITLES[cost],
         },
         writeX(cost),
+        cost === "latency" ? report.latencyLimit : undefined,
       ),
     ];
   });
-  const tried = dotsOf(searchRows, asked, false);
+  const tried = evenly(dotsOf(searchRows, asked, false), MOST_DOTS);
   return tried.length < 2
     ? finals
     : [
@@ -435,8 +464,7 @@ export function frontFigures(report: StudyReport): readonly Figure[] {
           {
             name: "front-search",
             title: `${validationTitle(report)} as the search saw it, against ${asked}`,
-            caption:
-              "Every candidate with a full training: means of the search's own scores, of one training mostly. Those on top are too high by chance.",
+            caption: `${tried.length < searchRows.length ? `${tried.length} of ${searchRows.length} candidates` : "Every candidate"} with a full training: means of the search's own scores, of one training mostly. Those on top are too high by chance.`,
             xLabel: COST_TITLES[asked],
           },
           writeX(asked),

@@ -14,7 +14,7 @@ import { kendallTau } from "../statistics/kendall.ts";
 import { noiseOf } from "../statistics/noise.ts";
 import { importanceOf } from "../statistics/shapley.ts";
 import type { BandStep, Findings, Importance, Leader, Noise, RungRank } from "./model.ts";
-import { notationOf, placeOf } from "./notation.ts";
+import { notationOf, optionText, placeOf } from "./notation.ts";
 import { priorOfStudy } from "./prior.ts";
 import { meanOf, type Scores, scoresOf } from "./scores.ts";
 import type { StudyData } from "./study-data.ts";
@@ -67,8 +67,17 @@ function leadersOf(data: StudyData, known: Knowledge, sign: 1 | -1): readonly Le
 /** What each position contributes, by the model and by plain means. */
 function contributionsOf(data: StudyData, scores: Scores, known: Knowledge, sign: 1 | -1): Importance | undefined {
   const { factors, candidates } = data.study.search.space;
+  const whole = {
+    factors,
+    levels: Uint8Array.from(candidates.flatMap(({ levels }) => levels)),
+    count: candidates.length,
+    costs: [],
+  };
   // Effects are those of the trainings: their closed form knows no scores.
-  const found = importanceOf({ ...known, prior: undefined });
+  const found = importanceOf(
+    { ...known, prior: undefined },
+    { candidates: whole, modelFactors: data.study.search.space.modelFactors },
+  );
   if (found === undefined) return undefined;
   const notation = notationOf(factors);
   const trained = [...scores.tried.values()].flatMap(({ candidate, searched }) =>
@@ -78,11 +87,13 @@ function contributionsOf(data: StudyData, scores: Scores, known: Knowledge, sign
     const own = trained.filter(({ levels }) => (levels[factor] ?? 0) > 0 === on).map(({ value }) => value);
     return { mean: meanOf(own).value, trainings: own.length };
   };
+  const nameOf = (factor: number): string =>
+    factors[factor]?.kind === "member" ? placeOf(notation, factors, factor) : (factors[factor]?.name ?? "");
   const byName = new Map(found.positions.map(({ name, factor }) => [name, factor]));
   return {
-    contributions: found.positions.map(({ name, factor, ...shapley }) => ({
+    contributions: found.positions.map(({ name: _, factor, ...shapley }) => ({
       factor,
-      name: factors[factor]?.kind === "member" ? placeOf(notation, factors, factor) : name,
+      name: nameOf(factor),
       shapley: turned(shapley, sign),
       on: plain(factor, true),
       off: plain(factor, false),
@@ -91,6 +102,16 @@ function contributionsOf(data: StudyData, scores: Scores, known: Knowledge, sign
       const [a, b] = [byName.get(first), byName.get(second)];
       return a === undefined || b === undefined ? [] : [{ first: a, second: b, effect: turned(effect, sign) }];
     }),
+    options: found.options.map(({ factor, levels, weight, ...shapley }) => ({
+      factor,
+      option: optionText(factors, levels),
+      shapley: turned(shapley, sign),
+      weight,
+    })),
+    variance: {
+      ...found.variance,
+      main: found.variance.main.map(({ factor, share }) => ({ factor, name: nameOf(factor), share })),
+    },
     none: sign * found.none,
     all: sign * found.all,
     method: found.method,

@@ -68,6 +68,68 @@ export function contributionsFigure(report: StudyReport): Figure | undefined {
   };
 }
 
+/** Choices that have a bar; the others matter least. */
+const MOST_CHOICES = 16;
+
+/** Shares of the variance: a choice alone, and behind it with all its pairs. */
+export function varianceFigure(report: StudyReport): Figure | undefined {
+  const { importance } = report;
+  if (importance === undefined || importance.variance.main.length === 0) return undefined;
+  const { main, pairs, rest } = importance.variance;
+  const bars = main
+    .map(({ factor, name, share }) => ({
+      name,
+      share,
+      together: pairs.reduce(
+        (sum, pair) => sum + (pair.first === factor || pair.second === factor ? pair.share : 0),
+        share,
+      ),
+    }))
+    .sort((a, b) => b.together - a.together)
+    .slice(0, MOST_CHOICES);
+  const row = Math.min(ROW, 420 / bars.length);
+  const most = Math.max(...bars.map(({ together }) => together), 0.01);
+  const left = Math.min(150, Math.max(...bars.map(({ name }) => textWidth(name)))) + 14;
+  const right = WIDTH - 48;
+  const bottom = TOP + row * bars.length;
+  const x = (value: number): number => left + (value / most) * (right - left);
+  const parts = [heading("Share of the variance, %")];
+  for (const tick of ticks(0, most, 4)) {
+    parts.push(tag("path", { d: `M${round(x(tick))} ${TOP}V${round(bottom)}`, stroke: "var(--grid)" }));
+    parts.push(label(x(tick), bottom + 17, String(Number((100 * tick).toFixed(2))), { "text-anchor": "middle" }));
+  }
+  for (const [k, { name, share, together }] of bars.entries()) {
+    const y = TOP + row * (k + 0.5);
+    const height = Math.min(16, 0.6 * row);
+    const bar = (value: number, opacity: number): string =>
+      tag("rect", {
+        x: left,
+        y: y - height / 2,
+        width: x(value) - left,
+        height,
+        rx: 2,
+        fill: "var(--c)",
+        "fill-opacity": opacity,
+      });
+    parts.push(
+      label(left - 10, y + 4, name, { "text-anchor": "end", fill: "var(--ink)" }),
+      bar(together, 0.28),
+      bar(share, 0.85),
+      label(WIDTH, y + 4, (100 * share).toFixed(1), { "text-anchor": "end" }),
+    );
+  }
+  parts.push(tag("path", { d: `M${left} ${TOP}V${round(bottom)}`, stroke: "var(--muted)" }));
+  const paired = pairs.reduce((sum, { share }) => sum + share, 0);
+  return {
+    name: "variance",
+    title: "What differences come from",
+    caption: `Share of the variance of the search's model over the space. Dark, and the number: the choice alone; light: with its pairs, which both partners have. All pairs together: ${(100 * paired).toFixed(1)} %; more than two at once: ${(100 * rest).toFixed(1)} %.${bars.length < main.length ? ` The ${bars.length} largest of ${main.length}.` : ""} Not whether a choice helps.`,
+    width: WIDTH,
+    height: bottom + 26,
+    body: parts.join(""),
+  };
+}
+
 /** From this share of the largest effect on a cell is dark enough for white numbers. */
 const WHITE_ABOVE = 0.7;
 /** Cells below this size have no room for a number. */
@@ -80,7 +142,12 @@ export function pairsFigure(report: StudyReport): Figure | undefined {
   const { contributions, pairs } = importance;
   const factors = contributions.map(({ factor }) => factor);
   const size = Math.min(56, (WIDTH - 96) / factors.length);
-  const largest = Math.max(...pairs.map(({ effect }) => Math.abs(effect.value)), Number.MIN_VALUE);
+  // Against what single positions do: noise among pairs is to look like nothing.
+  const largest = Math.max(
+    ...pairs.map(({ effect }) => Math.abs(effect.value)),
+    ...contributions.map(({ shapley }) => Math.abs(shapley.value) / 2),
+    Number.MIN_VALUE,
+  );
   const parts = [
     heading(`Beyond the sum, ${withUnit(`validation ${metric.text.title}`, differenceUnitOf(metric.text))}`),
   ];
@@ -124,7 +191,8 @@ export function pairsFigure(report: StudyReport): Figure | undefined {
     name: "pairs",
     title: "What pairs of positions add",
     caption:
-      "What two positions do together beyond the sum of what each does alone, by the search's model. Blue: they help each other; orange: they stand in for each other. Outlined: the 95 % interval is without zero.",
+      "What two positions do together beyond the sum of what each does alone, by the search's model. Blue: they help each other; orange: they stand in for each other; full colour: " +
+      `${signedText(largest, metric.text).replace("+", "")}${differenceUnitOf(metric.text) === "" ? "" : ` ${differenceUnitOf(metric.text)}`}. Outlined: the 95 % interval is without zero.`,
     width: WIDTH,
     height: TOP + size * factors.length + 8,
     body: parts.join(""),

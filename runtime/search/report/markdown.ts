@@ -69,7 +69,21 @@ export function renderMarkdown(report: StudyReport): string {
         ]),
     ...(importance === undefined
       ? []
-      : ["## What each position contributes", "", ...tableText(importance.table), "", ...list(importance.notes), ""]),
+      : [
+          "## What each position contributes",
+          "",
+          ...tableText(importance.table),
+          "",
+          ...(importance.options === undefined ? [] : [...tableText(importance.options), ""]),
+          ...list(importance.notes),
+          "",
+          "### What differences come from",
+          "",
+          ...tableText(importance.variance),
+          "",
+          ...list(importance.varianceNotes),
+          "",
+        ]),
     "## What was done",
     "",
     ...headerRows(report).map(([name, text]) => `- **${escapeMarkdown(name)}**: ${escapeMarkdown(text)}`),

@@ -4,7 +4,7 @@
  *
  * Values are in the metric's own unit; an interval without bounds has NaN there, which JSON writes as null.
  */
-import type { CandidateCosts, Replicates } from "../../../compiler/search/search.ts";
+import type { CandidateCosts, LatencySurvey, Replicates } from "../../../compiler/search/search.ts";
 import type { Interval } from "../../metrics/intervals.ts";
 import type { MetricText } from "../../metrics/scores.ts";
 import type { MetricPoint, Phase, StudyRow, TrialState } from "../study.ts";
@@ -49,6 +49,19 @@ export interface SearchRow {
   readonly mean: Interval;
 }
 
+export interface ReportLatency {
+  /** Median. */
+  readonly milliseconds: number;
+  /** Quartiles; NaN where there are none. */
+  readonly low: number;
+  readonly high: number;
+  readonly device: string;
+  /** With the trainings of the table; before the search; or never, but predicted from other models before the search. */
+  readonly source: "table" | "before" | "predicted";
+  /** Part of the processors' time that other programs took meanwhile. */
+  readonly busy: number;
+}
+
 export interface ReportCandidate {
   readonly index: number;
   readonly label: string;
@@ -61,8 +74,8 @@ export interface ReportCandidate {
   readonly words: readonly string[];
   readonly levels: readonly number[];
   readonly costs: CandidateCosts;
-  /** Median milliseconds of a forward pass of one example, where it was measured. */
-  readonly latency: { readonly milliseconds: number; readonly device: string } | undefined;
+  /** Milliseconds of a forward pass of one example, where they are known. */
+  readonly latency: ReportLatency | undefined;
   /** Norm of the gradients in the first update, on average over its trainings. */
   readonly gradientNorm: number | undefined;
   readonly refused: string | undefined;
@@ -134,9 +147,37 @@ export interface Pairing {
   readonly effect: Interval;
 }
 
+/** What a position contributes with one option alone: its own, or of a choice that is there with it. */
+export interface OptionContribution {
+  /** Index of the position's factor. */
+  readonly factor: number;
+  /** `STIA`, `STIA(4)`. */
+  readonly option: string;
+  readonly shapley: Interval;
+  /** Its part in the position's own value. */
+  readonly weight: number;
+}
+
+/** What differences between candidates come from, by the model's mean over the space. */
+export interface VarianceParts {
+  /** By choice, positions and others: its name and its share. */
+  readonly main: readonly { readonly factor: number; readonly name: string; readonly share: number }[];
+  /** Indices of the factors. */
+  readonly pairs: readonly { readonly first: number; readonly second: number; readonly share: number }[];
+  readonly rest: number;
+  /** Standard deviation over the space, in the metric's unit. */
+  readonly deviation: number;
+  readonly points: number;
+  /** Whether those points are all there are. */
+  readonly exact: boolean;
+}
+
 export interface Importance {
   readonly contributions: readonly Contribution[];
   readonly pairs: readonly Pairing[];
+  /** Empty where no position has several. */
+  readonly options: readonly OptionContribution[];
+  readonly variance: VarianceParts;
   /** What the model expects without any, and with all of them. */
   readonly none: number;
   readonly all: number;
@@ -242,6 +283,8 @@ export interface StudyReport extends Findings {
   readonly requirements: readonly string[];
   /** Most milliseconds of a forward pass; what is slower, which only measuring tells, is marked. */
   readonly latencyLimit: number | undefined;
+  /** What was measured before the search. */
+  readonly latency: LatencySurvey | undefined;
   readonly notation: Notation;
   readonly space: {
     readonly points: number;

@@ -125,6 +125,15 @@ export function wordsOf(
   return others.map(({ factor }) => bare(factors[factor]?.levels[levels[factor] ?? 0] ?? "") || "–");
 }
 
+/** An option of a choice with what is chosen within it: `STIA`, `STIA(4)`. */
+export function optionText(
+  factors: readonly Factor[],
+  levels: readonly { readonly factor: number; readonly level: number }[],
+): string {
+  const [own = "", ...within] = levels.map(({ factor, level }) => bare(factors[factor]?.levels[level] ?? ""));
+  return within.length === 0 ? own : `${own.replace(/\)$/, "")}${own.endsWith(")") ? ", " : "("}${within.join(", ")})`;
+}
+
 /** A candidate in one short text, for a line: `○○●●○ STIA(4) lr=0.001`; `○○○○○ none` without any attention. */
 export function shortLabel(notation: Notation, { factors, none }: Space, { index, levels }: Candidate): string {
   const dots = notation.sets.map((set) => dotsOf(set, levels));

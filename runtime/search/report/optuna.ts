@@ -105,7 +105,8 @@ export function exportOptuna(data: StudyData): string {
       if (name === curve && Number.isFinite(value))
         write(SET_TRIAL_INTERMEDIATE_VALUE, { trial_id, step: epoch, intermediate_value: value });
     const value = result?.metrics[curve] ?? scores.progress.get(trial.id)?.value;
-    const values = [value, ...costs.map(({ cost }) => (cost === "latency" ? result?.latency : candidate.costs[cost]))];
+    const latency = result?.latency ?? candidate.latency?.milliseconds;
+    const values = [value, ...costs.map(({ cost }) => (cost === "latency" ? latency : candidate.costs[cost]))];
     const whole = values.every((one) => one !== undefined && Number.isFinite(one));
     const state =
       trial.state === "complete" && whole

@@ -22,8 +22,9 @@ import { escapeText, type Figure, standaloneFigure, tag } from "../../report/svg
 import { count, duration, grouped, significant } from "../../report/text.ts";
 import { frontFigures, learningFigure, searchFigure, seedsFigure } from "./figures.ts";
 import { pWords, rangeText, scoreText, signedText, unitOf } from "./format.ts";
-import { contributionsFigure, pairsFigure } from "./importance-figures.ts";
+import { contributionsFigure, pairsFigure, varianceFigure } from "./importance-figures.ts";
 import type { ReportTrial, StudyReport } from "./model.ts";
+import { parallelFigure } from "./parallel-figure.ts";
 import {
   ablationNotes,
   ablationTable,
@@ -62,7 +63,9 @@ function figuresOf(report: StudyReport): readonly Figure[] {
     ...frontFigures(report),
     seedsFigure(report),
     contributionsFigure(report),
+    varianceFigure(report),
     pairsFigure(report),
+    parallelFigure(report),
     learningFigure(report),
     searchFigure(report),
   ].filter((figure) => figure !== undefined);
@@ -198,18 +201,24 @@ function importanceSection(report: StudyReport, figures: readonly Figure[]): str
   const warned = report.method.adaptive;
   return [
     ...(warned ? [el("p", "note", escapeText(first))] : []),
-    figureGrid(named(figures, /^(?:importance|pairs)$/)),
+    figureGrid(named(figures, /^(?:importance|pairs|variance)$/)),
     textTable(found.table),
+    ...(found.options === undefined ? [] : [el("h3", "", "With each option alone"), textTable(found.options)]),
     remarks(warned ? rest : found.notes),
+    remarks(found.varianceNotes),
+    tag("details", {}, tag("summary", {}, "Shares of the variance, choices and pairs"), textTable(found.variance)),
   ].join("");
 }
 
 const OPEN_UP_TO = 12;
+/** Rows of the search's own scores on the page; all are in candidates.csv. */
+const MOST_SCORES = 100;
 
 function searchSection(report: StudyReport, figures: readonly Figure[]): string {
   const table = searchTable(report);
   return [
     paragraph("What follows is what the search saw while it chose. It explains the choice; it is no result."),
+    figureGrid(named(figures, /^parallel$/)),
     figureGrid(["search", "learning", "front-search"].flatMap((name) => figures.filter((one) => one.name === name))),
     table.rows.length === 0
       ? ""
@@ -217,7 +226,10 @@ function searchSection(report: StudyReport, figures: readonly Figure[]): string 
           "details",
           table.rows.length <= OPEN_UP_TO ? { open: "" } : {},
           tag("summary", {}, `Scores of ${count(table.rows.length, "candidate")}`),
-          textTable(table, "ablation"),
+          textTable({ ...table, rows: table.rows.slice(0, MOST_SCORES) }, "ablation"),
+          ...(table.rows.length > MOST_SCORES
+            ? [paragraph(`… and ${grouped(table.rows.length - MOST_SCORES)} more in candidates.csv.`, "quiet")]
+            : []),
         ),
     remarks(searchNotes(report)),
   ].join("");
@@ -229,7 +241,7 @@ function stateText({ state, left, epochs, asked }: ReportTrial): string {
 }
 
 /** Up to so many trials stand on the page; all are in trials.csv. */
-const MOST_TRIALS = 500;
+const MOST_TRIALS = 200;
 
 function trialsSection(report: StudyReport): string {
   const { trials, metric } = report;

@@ -1,14 +1,14 @@
 /**
  * A report in its formats, and the files that hold them.
  */
-import { candidatesCsv, metricsCsv, trialsCsv } from "./csv.ts";
+import { candidatesCsv, importanceCsv, metricsCsv, trialsCsv } from "./csv.ts";
 import { renderLatex } from "./latex.ts";
 import { renderMarkdown } from "./markdown.ts";
 import type { StudyReport } from "./model.ts";
 import { figureFiles, renderPage } from "./page.ts";
 
-/** `trials`, `candidates` and `metrics` are the three tables of CSV. */
-export type ReportFormat = "md" | "html" | "latex" | "json" | "trials" | "candidates" | "metrics";
+/** `trials`, `candidates`, `metrics` and `importance` are the tables of CSV. */
+export type ReportFormat = "md" | "html" | "latex" | "json" | "trials" | "candidates" | "metrics" | "importance";
 
 /** What `--format` takes. */
 export const REPORT_FORMATS = ["md", "csv", "latex", "html", "json"] as const;
@@ -30,6 +30,8 @@ export function renderReport(report: StudyReport, format: ReportFormat): string 
       return candidatesCsv(report);
     case "metrics":
       return metricsCsv(report);
+    case "importance":
+      return importanceCsv(report);
     default:
       return format satisfies never;
   }
@@ -58,7 +60,7 @@ export function reportFiles(
         add("report.json", "json");
         break;
       case "csv":
-        for (const table of ["trials", "candidates", "metrics"] as const) add(`${table}.csv`, table);
+        for (const table of ["trials", "candidates", "metrics", "importance"] as const) add(`${table}.csv`, table);
         break;
       default:
         format satisfies never;

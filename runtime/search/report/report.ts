@@ -5,11 +5,11 @@
  * reports.
  */
 import { createHash } from "node:crypto";
-import type { Method, Objective, Search } from "../../../compiler/search/search.ts";
-import type { Decision, Phase, TrialRow, TrialState } from "../study.ts";
+import type { Candidate, Method, Objective, Search } from "../../../compiler/search/search.ts";
+import type { Decision, Phase, StudyRow, TrialRow, TrialState } from "../study.ts";
 import { checklistOf } from "./checklist.ts";
 import { findingsOf, randomTrainings } from "./findings.ts";
-import type { CurveStep, Findings, ReportCandidate, ReportTrial, StudyReport } from "./model.ts";
+import type { CurveStep, Findings, ReportCandidate, ReportLatency, ReportTrial, StudyReport } from "./model.ts";
 import { dotsOf, type Notation, notationOf, shortLabel, wordsOf } from "./notation.ts";
 import { priorReportOf, zeroCostOf } from "./prior.ts";
 import { LIMITED, type Scores, scoresOf, spentOf, type Target } from "./scores.ts";
@@ -63,21 +63,43 @@ export function stoppedTrials(decisions: readonly Decision[]): ReadonlySet<strin
   );
 }
 
-/** Median latency of a candidate: on the device that most of its trials were measured on. */
-function latencyOf(data: StudyData, trials: readonly TrialRow[]): ReportCandidate["latency"] {
-  const byDevice = new Map<string, number[]>();
-  for (const { id } of trials) {
-    const { latency, device } = data.results[id] ?? {};
-    if (latency === undefined || device === undefined) continue;
-    byDevice.set(device, [...(byDevice.get(device) ?? []), latency]);
-  }
+/** What is known of a candidate's latency, the surest first. */
+function latencyOf(
+  { study: { search }, results }: StudyData,
+  { index, latency }: Candidate,
+  trials: readonly TrialRow[],
+): ReportLatency | undefined {
+  const measured = trials.flatMap(({ id }) => {
+    const { measured: own, latency: median, device } = results[id] ?? {};
+    if (own !== undefined) return [own];
+    // As earlier studies keep it.
+    return median === undefined || device === undefined
+      ? []
+      : [{ median, low: Number.NaN, high: Number.NaN, device, busy: 0 }];
+  });
+  const byDevice = new Map<string, (typeof measured)[number][]>();
+  const full = measured.filter(({ low }) => !Number.isNaN(low));
+  for (const one of full.length > 0 ? full : measured)
+    byDevice.set(one.device, [...(byDevice.get(one.device) ?? []), one]);
   const [most] = [...byDevice].sort((a, b) => b[1].length - a[1].length || a[0].localeCompare(b[0]));
-  if (most === undefined) return undefined;
-  const [device, values] = most;
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  const [low, high] = [sorted[Math.floor(middle)] ?? Number.NaN, sorted[Math.ceil(middle)] ?? Number.NaN];
-  return { milliseconds: (low + high) / 2, device };
+  // Of several, the one in the middle.
+  const sorted = [...(most?.[1] ?? [])].sort((a, b) => a.median - b.median);
+  const own = sorted[Math.floor((sorted.length - 1) / 2)];
+  if (own !== undefined) {
+    const { median, low, high, device, busy } = own;
+    return { milliseconds: median, low, high, device, source: "table", busy };
+  }
+  if (latency === undefined || search.latency === undefined) return undefined;
+  const { device, busy, measured: before } = search.latency;
+  const timing = before.find(({ candidate }) => candidate === index);
+  return {
+    milliseconds: latency.milliseconds,
+    low: timing?.low ?? Number.NaN,
+    high: timing?.high ?? Number.NaN,
+    device,
+    source: latency.measured ? "before" : "predicted",
+    busy,
+  };
 }
 
 /** Mean norm of the gradients in the first update. */
@@ -104,7 +126,7 @@ function candidatesOf(data: StudyData, notation: Notation, scores: Scores): read
       words: wordsOf(notation, space.factors, levels),
       levels,
       costs,
-      latency: latencyOf(data, tried?.trials ?? []),
+      latency: latencyOf(data, candidate, tried?.trials ?? []),
       gradientNorm: gradientNormOf(data, tried?.trials ?? []),
       refused,
       trials: tried?.trials.length ?? 0,
@@ -185,6 +207,25 @@ function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
+/** The folder that a study is done again in. */
+const AGAIN = "again";
+
+/**
+ * What does the study again, from its own sources, in a store of its own; and what checks its decisions. The id of the
+ * study that is done again is the same, or something has changed.
+ */
+function commandsOf({ id, name, search, sources, data }: StudyRow): readonly string[] {
+  const given = Object.entries(search.arguments ?? {}).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
+  return [
+    ["netc", "search", "export", id.slice(0, 12), "--sources", AGAIN],
+    [
+      ...["netc", "search", "run", `${AGAIN}/${sources[0]?.path ?? "search.net"}`, "--search", name, ...given],
+      ...["--spend", String(search.spend), "--data", data, "--store", `${AGAIN}/studies`],
+    ],
+    ["netc", "search", "replay", id.slice(0, 12)],
+  ].map((words) => words.map(quote).join(" "));
+}
+
 /** What does not look at scores when it proposes. */
 const UNIFORM: ReadonlySet<string> = new Set(["factorial", "random"]);
 
@@ -215,7 +256,6 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
   const stopped = stoppedTrials(decisions);
   const ended = Object.values(results);
   const times = trials.flatMap(({ started, ended }) => [started, ended]).filter((time) => time !== undefined);
-  const source = study.sources[0]?.path ?? "FILE";
   const known: Omit<StudyReport, "checklist"> = {
     ...findings,
     format: "netc-search-report",
@@ -236,6 +276,7 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     objectives: search.objectives.map(objectiveText),
     requirements: search.requirements,
     latencyLimit: search.latencyLimit,
+    latency: search.latency,
     notation,
     space: {
       points: space.points,
@@ -297,10 +338,7 @@ export function reportOf(data: StudyData, findings: Findings = findingsOf(data))
     journal: { decisions: decisions.length, hash: journalHash(decisions) },
     searchHash: study.searchHash,
     dataHash: study.dataHash,
-    commands: [
-      ["netc", "search", "run", source, "--search", study.name, "--data", study.data].map(quote).join(" "),
-      ["netc", "search", "replay", study.id].map(quote).join(" "),
-    ],
+    commands: commandsOf(study),
   };
   return { ...known, checklist: checklistOf(known) };
 }

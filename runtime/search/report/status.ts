@@ -7,13 +7,15 @@ import { displayOf } from "./display.ts";
 import { displayState } from "./display-state.ts";
 import { currentFindings } from "./findings.ts";
 import type { Findings } from "./model.ts";
+import { stoppedTrials } from "./report.ts";
 import type { StudyData } from "./study-data.ts";
 
 const PHASES: readonly Phase[] = ["prior", "baseline", "screen", "search", "random", "confirm", "final"];
 
 /** What one may do next. */
 function advice({ study, trials }: StudyData, columns: number): readonly string[] {
-  const name = study.id;
+  // As commands take it, and short enough to be copied from a narrow terminal.
+  const name = study.id.slice(0, 12);
   const failed = trials.filter(({ state }) => state === "failed");
   const lines: string[] = [];
   if (study.state === "paused") lines.push(`\`netc search resume ${name}\` goes on`);
@@ -22,6 +24,22 @@ function advice({ study, trials }: StudyData, columns: number): readonly string[
   if (failed.length > 3) lines.push(`… and ${count(failed.length - 3, "more failed trial")}`);
   if (failed.length > 0) lines.push("`netc search retry TRIAL` tries one again");
   return lines.map((line) => (line.length > columns ? `${line.slice(0, columns - 1)}…` : line));
+}
+
+/** Words with commas, on as many lines as they need; the lines after the first begin below the words. */
+function broken(begin: string, words: readonly string[], columns: number): readonly string[] {
+  const lines: string[] = [];
+  let line = begin;
+  for (const [k, word] of words.entries()) {
+    const text = k < words.length - 1 ? `${word},` : word;
+    const longer = line === begin || line.trim() === "" ? `${line}${text}` : `${line} ${text}`;
+    if (longer.length <= columns || line.trim() === begin.trim()) line = longer;
+    else {
+      lines.push(line);
+      line = `${" ".repeat(begin.length)}${text}`;
+    }
+  }
+  return [...lines, line];
 }
 
 /** The status of a study at the time `now`, in milliseconds since 1970; ends without a newline. */
@@ -37,10 +55,12 @@ export function statusText(
     const done = own.filter((trial) => trial.state === "complete").length;
     return own.length === 0 ? [] : [`${phase} ${grouped(done)}/${grouped(own.length)}`];
   });
+  const left = stoppedTrials(data.decisions).size;
+  const done = [...phases, ...(left === 0 ? [] : [`${grouped(left)} left behind a rung`])];
   return [
-    `study ${data.study.id}, ${data.study.state}`,
+    `study ${data.study.id.slice(0, 12)}, ${data.study.state}`,
     ...displayOf(state, columns),
-    ...(phases.length === 0 ? ["  no trial has been asked for yet"] : [`  complete: ${phases.join(", ")}`]),
+    ...(phases.length === 0 ? ["  no trial has been asked for yet"] : broken("  complete: ", done, columns)),
     ...advice(data, columns),
   ].join("\n");
 }

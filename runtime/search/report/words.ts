@@ -5,6 +5,8 @@
  */
 import type { Interval } from "../../metrics/intervals.ts";
 import { count, duration, grouped, percent, significant } from "../../report/text.ts";
+import { isShared } from "../latency/quiet.ts";
+import { foundText } from "../latency/words.ts";
 import {
   costText,
   differenceText,
@@ -15,10 +17,11 @@ import {
   rangeText,
   relativeText,
   scoreText,
+  signedText,
   unitOf,
   withUnit,
 } from "./format.ts";
-import type { ReportCandidate, RowDifference, StudyReport, TableRow } from "./model.ts";
+import type { Importance, ReportCandidate, RowDifference, StudyReport, TableRow } from "./model.ts";
 import { headingOf, legendOf } from "./notation.ts";
 import { isBetter } from "./table.ts";
 
@@ -52,12 +55,16 @@ export const scoreTitle = ({ metric }: StudyReport): string => `${metric.side} $
 const left = (title: string): TextColumn => ({ title, align: "left" });
 const right = (title: string): TextColumn => ({ title, align: "right" });
 
-/** Columns that say what a candidate is, and their cells. */
-function placement(report: StudyReport): {
+/** Columns that say what a candidate is, and their cells; one column of few letters where there is little room. */
+function placement(
+  report: StudyReport,
+  brief = false,
+): {
   readonly columns: readonly TextColumn[];
   readonly cells: (candidate: ReportCandidate) => readonly string[];
 } {
   const { sets, others } = report.notation;
+  if (brief) return { columns: [left("candidate")], cells: ({ short }) => [short] };
   return {
     columns: [
       ...sets.map((set): TextColumn => ({ title: headingOf(set, sets.length > 1), align: "dots" })),
@@ -76,11 +83,42 @@ function differenceCells(
   return test === undefined ? ["–", "–"] : [differenceText(test.difference, text), pText(test.corrected)];
 }
 
+/** `12.1 [11.9, 12.4]`; `≈ 12.1` of a model that nobody has measured. */
+function latencyText(latency: ReportCandidate["latency"], limit: number | undefined): string {
+  if (latency === undefined) return "–";
+  const { milliseconds, low, high, source } = latency;
+  const write = (value: number): string => value.toPrecision(3);
+  const range = Number.isNaN(low) ? "" : ` [${write(low)}, ${write(high)}]`;
+  const slow = milliseconds > (limit ?? Infinity) ? "too slow" : "";
+  return withAside(`${source === "predicted" ? "≈ " : ""}${write(milliseconds)}${range}`, slow);
+}
+
+/** What the latencies of the table's rows are. */
+function latencyNotes({ rows, candidates, latencyLimit, latency }: StudyReport): readonly string[] {
+  const own = rows.flatMap(({ candidate }) => candidates.find(({ index }) => index === candidate)?.latency ?? []);
+  if (own.length === 0) return [];
+  const devices = [...new Set(own.map(({ device }) => device))];
+  const shared = own.filter(({ busy }) => isShared(busy));
+  const slow = own.some(({ milliseconds }) => milliseconds > (latencyLimit ?? Infinity));
+  return [
+    `p50: median milliseconds of a forward pass of one example${own.some(({ low }) => !Number.isNaN(low)) ? " and its quartiles" : ""}, on ${devices.join("; ")}${own.some(({ source }) => source === "predicted") ? "; ≈: predicted from other models" : ""}${devices.length > 1 ? ". Rows differ in the device" : ""}.`,
+    ...(latency === undefined ? [] : [`Before the search: ${foundText(latency)}.`]),
+    ...(slow
+      ? [`Too slow: above the limit of ${significant(latencyLimit ?? Number.NaN)} ms when it was measured again.`]
+      : []),
+    ...(shared.length === 0
+      ? []
+      : [
+          `Other programs took up to ${percent(Math.max(...shared.map(({ busy }) => busy)))} of the processors while latencies were measured: they may be too long.`,
+        ]),
+  ];
+}
+
 /** The ablation table: candidates on fresh seeds. */
-export function ablationTable(report: StudyReport): TextTable {
+export function ablationTable(report: StudyReport, brief = false): TextTable {
   const { rows, metric, choice } = report;
   const { text } = metric;
-  const who = placement(report);
+  const who = placement(report, brief);
   const none = candidateAt(report, report.space.none);
   const timed = rows.some(({ candidate }) => candidateAt(report, candidate)?.latency !== undefined);
   const columns = [
@@ -111,16 +149,7 @@ export function ablationTable(report: StudyReport): TextTable {
             ...who.cells(candidate),
             cost("params"),
             cost("flops"),
-            ...(timed
-              ? [
-                  latency === undefined
-                    ? "–"
-                    : withAside(
-                        latency.milliseconds.toPrecision(3),
-                        latency.milliseconds > (report.latencyLimit ?? Infinity) ? "too slow" : "",
-                      ),
-                ]
-              : []),
+            ...(timed ? [latencyText(latency, report.latencyLimit)] : []),
             meanText(row.mean, text),
             String(row.seeds.length),
             ...differenceCells(row.toNone, text),
@@ -137,7 +166,7 @@ export function ablationTable(report: StudyReport): TextTable {
 /** Choices that are not about placing and in which rows differ from `none`, whose difference is then not of placement alone. */
 function unlikeNone(report: StudyReport): readonly string[] {
   const none = candidateAt(report, report.space.none);
-  if (none === undefined) return [];
+  if (none === undefined || !report.rows.some(({ candidate }) => candidate === none.index)) return [];
   return report.notation.others.flatMap(({ title }, k) => {
     const own = none.words[k] ?? "–";
     const differ = report.rows.some(({ candidate }) => {
@@ -150,7 +179,7 @@ function unlikeNone(report: StudyReport): readonly string[] {
 
 /** How the table's figures are to be read. */
 export function ablationNotes(report: StudyReport): readonly string[] {
-  const { rows, metric, notation, devices } = report;
+  const { rows, metric, notation } = report;
   const { text, side, goal } = metric;
   const tests = rows.flatMap(({ toNone, toRandom }) => [toNone, toRandom]).filter((test) => test !== undefined);
   const gains = tests
@@ -163,19 +192,14 @@ export function ablationNotes(report: StudyReport): readonly string[] {
   return [
     ...notation.sets.map((set) => `Dots are ${legendOf(set)}; ● there, ○ not.`),
     `${scoreTitle(report)}: mean over n trainings on fresh seeds, ± half of the 95 % t interval over seeds${text.formula === "" ? "" : `; ${text.formula}`}. ${goal === "maximize" ? "Larger" : "Smaller"} is better. Nothing was chosen by these trainings${side === "test" ? ", and only they have read the test clips" : "; the study has not read its test clips"}.`,
-    `Δ: difference to none over the seeds that both have, ± half of its paired 95 % t interval. p: paired t test, corrected by Holm over the ${count(tests.length, "difference")} that are tested here. Bold: p at most 0.05, in the direction that is wanted.`,
+    `Δ: difference to none over the seeds that both have, ± half of its paired 95 % t interval. p: paired t test, corrected by Holm over the ${count(tests.length, "difference")} that ${tests.length === 1 ? "is" : "are"} tested here. Bold: p at most 0.05, in the direction that is wanted.`,
     ...(unlike.length === 0
       ? []
       : [`None was trained with ${unlike.join(", ")}: where a row has another, its difference is of that too.`]),
     ...(gain === undefined ? [] : [`${sharing(gain)} (median of the table).`]),
     ...(few === 0 ? [] : [`${count(few, "row")} with one training: no interval.`]),
     `Front: no other row has as good a mean at as low a cost (${costTitle(report)}). It is a matter of means, not of significance.`,
-    ...(report.latencyLimit === undefined
-      ? []
-      : [`Too slow: above the limit of ${significant(report.latencyLimit)} ms, which only measuring tells.`]),
-    ...(devices.length > 1
-      ? ["Latencies are of the device that measured most of a row's trainings: rows may differ in it."]
-      : []),
+    ...latencyNotes(report),
     "These intervals are about other seeds on the same people, not about other people.",
   ];
 }
@@ -291,8 +315,77 @@ export function subjectNotes({ subjects }: StudyReport): readonly string[] {
 }
 
 export interface Importances {
+  /** By position. */
   readonly table: TextTable;
+  /** By position and option, where positions have several. */
+  readonly options: TextTable | undefined;
+  /** Shares of the variance, the largest first. */
+  readonly variance: TextTable;
   readonly notes: readonly string[];
+  readonly varianceNotes: readonly string[];
+}
+
+/** Pairs that are worth a line. */
+const MOST_PAIRS = 8;
+/** Shares below this are nothing. */
+const NOTHING = 0.0005;
+
+const plainTable = (columns: readonly TextColumn[], rows: readonly (readonly string[])[]): TextTable => ({
+  columns,
+  rows: rows.map((cells) => ({ cells, bold: new Set<number>(), chosen: false })),
+});
+
+function optionsTable(report: StudyReport, importance: Importance): TextTable | undefined {
+  const { metric } = report;
+  if (importance.options.length === 0) return undefined;
+  const { options, contributions } = importance;
+  return plainTable(
+    [
+      left("position"),
+      left("with"),
+      right(withUnit("Shapley value", differenceUnitOf(metric.text))),
+      left("95 % interval"),
+      right("weight"),
+    ],
+    contributions.flatMap(({ factor, name }) =>
+      options
+        .filter((one) => one.factor === factor)
+        .map(({ option, shapley, weight }) => [
+          name,
+          option,
+          signedText(shapley.value, metric.text),
+          rangeText(shapley, (value) => scoreText(value, metric.text)),
+          percent(weight, 0),
+        ]),
+    ),
+  );
+}
+
+function varianceTable({ variance }: Importance): TextTable {
+  const names = new Map(variance.main.map(({ factor, name }) => [factor, name]));
+  const main = [...variance.main].sort((a, b) => b.share - a.share).map(({ name, share }) => [name, share] as const);
+  const pairs = [...variance.pairs]
+    .sort((a, b) => b.share - a.share)
+    .map(({ first, second, share }) => [`${names.get(first) ?? ""} × ${names.get(second) ?? ""}`, share] as const);
+  const shown = pairs.slice(0, MOST_PAIRS).filter(([, share]) => share >= NOTHING);
+  const others = pairs.reduce((sum, [, share]) => sum + share, 0) - shown.reduce((sum, [, share]) => sum + share, 0);
+  return plainTable(
+    [left("choice"), right("share of variance")],
+    [
+      ...main,
+      ...shown,
+      ...(others >= NOTHING ? [["other pairs", others] as const] : []),
+      ...(variance.rest >= NOTHING ? [["three and more together", variance.rest] as const] : []),
+    ].map(([name, share]) => [name, percent(share)]),
+  );
+}
+
+function varianceNotes({ metric, noise }: StudyReport, { variance }: Importance): readonly string[] {
+  const unit = differenceUnitOf(metric.text);
+  const write = (value: number): string => `${scoreText(value, metric.text)}${unit === "" ? "" : ` ${unit}`}`;
+  return [
+    `Functional analysis of variance of the model's mean, each position there or not with probability ½ and all options equally: a share says how much a choice matters, not whether it helps. The model's mean has a standard deviation of ${write(variance.deviation)} over the space${noise === undefined ? "" : `, where seeds differ by ${write(noise.deviation.value)}`}${variance.exact ? "" : `; of ${grouped(variance.points)} points that were drawn`}.`,
+  ];
 }
 
 export function importanceTable(report: StudyReport): Importances | undefined {
@@ -300,27 +393,28 @@ export function importanceTable(report: StudyReport): Importances | undefined {
   if (importance === undefined) return undefined;
   const mean = ({ mean, trainings }: { readonly mean: number; readonly trainings: number }): string =>
     trainings === 0 ? "–" : `${scoreText(mean, metric.text)} (${trainings})`;
+  const shares = new Map(importance.variance.main.map(({ factor, share }) => [factor, share]));
   return {
-    table: {
-      columns: [
+    table: plainTable(
+      [
         left("position"),
         right(withUnit("Shapley value", differenceUnitOf(metric.text))),
         left("95 % interval"),
+        right("variance, alone"),
         right(withUnit("mean with it (n)", unitOf(metric.text))),
         right(withUnit("mean without (n)", unitOf(metric.text))),
       ],
-      rows: importance.contributions.map(({ name, shapley, on, off }) => ({
-        cells: [
-          name,
-          differenceText({ ...shapley, low: Number.NaN }, metric.text),
-          rangeText(shapley, (value) => scoreText(value, metric.text)),
-          mean(on),
-          mean(off),
-        ],
-        bold: new Set<number>(),
-        chosen: false,
-      })),
-    },
+      importance.contributions.map(({ factor, name, shapley, on, off }) => [
+        name,
+        signedText(shapley.value, metric.text),
+        rangeText(shapley, (value) => scoreText(value, metric.text)),
+        percent(shares.get(factor) ?? 0),
+        mean(on),
+        mean(off),
+      ]),
+    ),
+    options: optionsTable(report, importance),
+    variance: varianceTable(importance),
     notes: [
       ...(method.adaptive
         ? [
@@ -329,9 +423,10 @@ export function importanceTable(report: StudyReport): Importances | undefined {
         : []),
       `A Shapley value is what a position adds on average over all orders in which positions may be added; together they are the difference between all, of which the model expects ${scoreText(importance.all, metric.text)}, and none, ${scoreText(importance.none, metric.text)}.`,
       `Method: ${importance.method}.`,
-      ...importance.notes,
+      ...importance.notes.map((note) => note.replaceAll("`", "")),
       "Plain means with and without a position are of the trainings that there are: what else was placed differs between them.",
     ],
+    varianceNotes: varianceNotes(report, importance),
   };
 }
 
@@ -440,6 +535,7 @@ export function headerRows(report: StudyReport): readonly (readonly [name: strin
       "seeds",
       `${seeds.study} of the study; ${seeds.replicates.search} searching, ${seeds.replicates.confirm} confirming, ${seeds.replicates.final} for the table; trainings of one phase and replicate share theirs`,
     ],
+    ...(report.latency === undefined ? [] : [["latency", foundText(report.latency)] as const]),
     ["hardware", devices.length === 0 ? "no trial has ended yet" : devices.join("; ")],
     [
       "kernels",

@@ -2,7 +2,7 @@
  * What a worker and the process that trains for it say to each other. Everything is plain data that structured clones
  * keep; large things (checkpoints) lie in files of the trial's working folder, and only their place is told.
  */
-import type { Phase } from "../study.ts";
+import type { MeasuredLatency, Phase } from "../study.ts";
 
 /** A trial, as its process needs it. */
 export interface TrialOrder {
@@ -23,9 +23,7 @@ export interface TrialOrder {
   readonly fullEpochs: number;
   /** Of a super-network: the candidates that it has gates for and is to score. */
   readonly scored: readonly { readonly candidate: number; readonly levels: readonly number[] }[] | undefined;
-  /** Milliseconds that a forward pass of one example may take; undefined: any. */
-  readonly latencyLimit: number | undefined;
-  /** Whether the latency is to be measured. */
+  /** Whether a forward pass of one example is to be timed. */
   readonly measure: boolean;
   /** The trial's working folder, with the run of an earlier attempt in it or without. */
   readonly folder: string;
@@ -51,7 +49,7 @@ export interface TrialRecord {
   readonly seconds: number;
   readonly overheadSeconds: number;
   readonly kernels: { readonly hits: number; readonly misses: number };
-  readonly latency: number | undefined;
+  readonly latency: MeasuredLatency | undefined;
   /** Norm of the gradients in the first update, once that is done. */
   readonly gradientNorm: number | undefined;
 }

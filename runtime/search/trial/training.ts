@@ -19,7 +19,6 @@ import { candidateOf, superNetwork } from "../../../compiler/search/elaborate.ts
 import { hasErrors } from "../../../grammar/diagnostic.ts";
 import { ClipError, type DataPool, openPool } from "../../data/loader/pool.ts";
 import { type Device, deviceName, findDevice, openOn } from "../../engine/devices.ts";
-import { initialise } from "../../engine/init.ts";
 import { EngineError } from "../../engine/runner.ts";
 import { metricName, metricOfName, metricValue } from "../../metrics/scores.ts";
 import { checkpointName, type LoadedCheckpoint, listCheckpoints, loadCheckpoint } from "../../train/checkpoint.ts";
@@ -30,7 +29,10 @@ import { encodePredictions } from "../../train/predictions.ts";
 import type { EpochLine } from "../../train/records.ts";
 import type { RunFolder } from "../../train/run-folder.ts";
 import { type TrainingJob, train } from "../../train/train.ts";
-import { SourceError, type Values } from "../../train/trainer.ts";
+import { SourceError } from "../../train/trainer.ts";
+import { timeForward } from "../latency/forward.ts";
+import { quietly, waitWhileMeasured, watchOthers } from "../latency/quiet.ts";
+import { freshValues } from "./fresh.ts";
 import { gatedJob, gatedRecipe, scoreGates } from "./gates.ts";
 import { KernelCache } from "./kernels.ts";
 import type { TrialEvent, TrialOrder, TrialOutcome, TrialRecord } from "./messages.ts";
@@ -41,6 +43,7 @@ export class TrialHouse {
   readonly kernels: KernelCache = new KernelCache();
   #pool: Promise<DataPool> | undefined;
   #device: Promise<Device> | undefined;
+  #whole: Promise<Device> | undefined;
 
   /** From the first order on that asks for it, the fastest plans are found and shared. */
   tune(device: Device, seconds: number | undefined): void {
@@ -57,8 +60,15 @@ export class TrialHouse {
     return this.#pool;
   }
 
-  device({ device, threads }: TrialOrder): Promise<Device> {
-    this.#device ??= findDevice(device).then((found) =>
+  /** The device with all its threads, whatever part of it trains. */
+  wholeDevice({ device }: TrialOrder): Promise<Device> {
+    this.#whole ??= findDevice(device);
+    return this.#whole;
+  }
+
+  device(order: TrialOrder): Promise<Device> {
+    const { threads } = order;
+    this.#device ??= this.wholeDevice(order).then((found) =>
       found.device === "wasm" && threads !== undefined
         ? { ...found, capability: { ...found.capability, threads } }
         : found,
@@ -124,7 +134,7 @@ class Trial {
   #epochs: number;
   #seconds = 0;
   #kernels: TrialRecord["kernels"];
-  #latency: number | undefined;
+  #latency: TrialRecord["latency"];
   #gradientNorm: number | undefined;
 
   constructor(order: TrialOrder, before: TrialRecord, house: TrialHouse, port: TrialPort) {
@@ -152,7 +162,7 @@ class Trial {
     const own = this.#jobOf(experiment, device, pool, checkpoint);
     const job = gates === undefined ? own : gatedJob(own, gates);
     try {
-      if (order.measure) await this.#measure({ ...job, model }, order.latencyLimit);
+      if (order.measure) await this.#measure({ ...job, model });
       const { ended } = await train(job);
       const paused = async (): Promise<TrialOutcome> => ({
         kind: "paused",
@@ -272,6 +282,7 @@ class Trial {
       events: { name: "", add: () => {}, close: () => {} },
       interruption: {
         reason: () => {
+          waitWhileMeasured();
           if (this.#port.paused()) return "SIGTERM";
           const { epochs, fullEpochs } = this.#order;
           return epochs < fullEpochs && this.#epochs >= epochs ? "max-time" : undefined;
@@ -442,34 +453,28 @@ class Trial {
     }
   }
 
-  /** Median time of a forward pass of one example. @throws RunError above the limit */
-  async #measure(job: TrainingJob, limit: number | undefined): Promise<void> {
-    if (this.#latency === undefined) {
-      const one = { ...job, recipe: { ...job.recipe, data: { ...job.recipe.data, batch: 1 } } };
-      const runner = await openInference(one);
-      try {
-        await loadValues(runner, job.start);
-        for (const { name, shape } of runner.program.inputs)
-          runner.write(name, new Float32Array(shape.reduce((product, size) => product * size, 1)));
-        const [output] = runner.program.outputs;
-        const times: number[] = [];
-        for (let pass = 0; pass < 35; pass++) {
-          const began = performance.now();
-          await runner.run();
-          if (output !== undefined) await runner.read(output.name);
-          if (pass >= 5) times.push(performance.now() - began);
-        }
-        times.sort((a, b) => a - b);
-        this.#latency = times[Math.floor(times.length / 2)];
-      } finally {
-        runner.dispose();
-      }
+  /** Times a forward pass of one example, on all of the device and while nothing else of netc's works. */
+  async #measure(job: TrainingJob): Promise<void> {
+    if (this.#latency !== undefined) return;
+    const device = await this.#house.wholeDevice(this.#order);
+    const { kernels } = this.#house;
+    const one: TrainingJob = {
+      ...job,
+      recipe: { ...job.recipe, data: { ...job.recipe.data, batch: 1 } },
+      target: device.capability,
+      open: (program) => openOn(program, device, { moduleOf: kernels.moduleOf }),
+    };
+    const runner = await openInference(one);
+    try {
+      await loadValues(runner, job.start);
+      this.#latency = await quietly(async () => {
+        const others = watchOthers();
+        const timing = await timeForward(runner);
+        return { ...timing, device: deviceName(device), busy: others() };
+      });
+    } finally {
+      runner.dispose();
     }
-    if (limit !== undefined && this.#latency !== undefined && this.#latency > limit)
-      throw new RunError(
-        "wrong",
-        `its latency is ${this.#latency.toFixed(1)} ms, above the limit of ${limit.toFixed(1)} ms`,
-      );
   }
 }
 
@@ -481,21 +486,6 @@ async function hashOf(checkpoint: LoadedCheckpoint, model: Model): Promise<strin
     hash.update(path).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
   return hash.digest("hex");
-}
-
-/** Parameters from the seed, as a run without `--weights` has them. */
-function freshValues(model: Model, seed: number): Values {
-  const parameters = new Map(model.parameters.map((parameter) => [parameter.path, parameter]));
-  return (path) => {
-    const parameter = parameters.get(path);
-    if (parameter === undefined) return undefined;
-    const { init, node } = parameter;
-    const shape = node.shape.map(Number);
-    const values = new Float32Array(shape.reduce((product, size) => product * size, 1));
-    const upload = { path, shape, dtype: node.dtype, init, rows: undefined, order: undefined, allocation: 0 };
-    initialise(upload, seed, values);
-    return values;
-  };
 }
 
 /** A run whose metrics go to the store and not to a file: only its checkpoints are on the disk. */

@@ -214,9 +214,7 @@ class Minding {
     const candidate = search.space.candidates.find(({ hash }) => hash === trial.candidate);
     if (candidate === undefined) throw new RunError("wrong", "the study has no such candidate");
     const { device = "auto", threads, tune, saveEvery, data } = this.#options;
-    const costs = search.objectives.some((each) => each.kind === "cost" && each.cost === "latency");
     const gated = trial.phase === "prior";
-    const measure = !gated && (costs || search.latencyLimit !== undefined || trial.phase === "final");
     const scored = gated ? (planOf(search).prior?.scored ?? []) : undefined;
     return {
       sources: study.sources,
@@ -231,8 +229,8 @@ class Minding {
       epochs: trial.epochs,
       fullEpochs: gated ? trial.epochs : search.epochs,
       scored: scored?.map((index) => ({ candidate: index, levels: search.space.candidates[index]?.levels ?? [] })),
-      latencyLimit: search.latencyLimit,
-      measure,
+      // Seeds do not change what is computed: once for each row of the table.
+      measure: trial.phase === "final" && trial.replicate === 0,
       folder,
       device,
       threads,
@@ -363,7 +361,8 @@ class Minding {
           // What passed here before the child began and after it ended counts too.
           overheadSeconds:
             record.overheadSeconds + Math.max(0, wall - (record.seconds + record.overheadSeconds - this.#before)),
-          latency: record.latency,
+          latency: record.latency?.median,
+          ...(record.latency === undefined ? {} : { measured: record.latency }),
           ...(record.gradientNorm === undefined ? {} : { gradientNorm: record.gradientNorm }),
           weights,
           predictions,

@@ -3,7 +3,7 @@
  * nothing.
  */
 import { mkdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join, relative } from "node:path";
 import { pause } from "../../../search/patience.ts";
 import { openDisplay } from "../../../search/report/display.ts";
 import { exportOptuna } from "../../../search/report/optuna.ts";
@@ -11,7 +11,7 @@ import { type REPORT_FORMATS, renderReport, reportFiles } from "../../../search/
 import { reportOf } from "../../../search/report/report.ts";
 import { statusText } from "../../../search/report/status.ts";
 import { readStudy } from "../../../search/report/study-data.ts";
-import { EXIT, type ExitCode } from "../../exit.ts";
+import { CommandError, EXIT, type ExitCode } from "../../exit.ts";
 import { printJson } from "../../json.ts";
 import { print } from "../../terminal.ts";
 import { writeWhole } from "../../write-file.ts";
@@ -99,17 +99,38 @@ export function searchReport(
   });
 }
 
-/** Writes a study as a journal of Optuna. */
+/** Writes a study as a journal of Optuna, or the sources that its trials are trained from. */
 export function searchExport(
   wanted: string | undefined,
-  options: LookOptions & { readonly optuna: string },
+  options: LookOptions & { readonly optuna?: string; readonly sources?: string },
 ): Promise<ExitCode> {
   const json = options.json === true;
+  const { optuna, sources } = options;
+  if (optuna === undefined && sources === undefined)
+    throw new CommandError(EXIT.usage, "what is to be written?", [
+      "`--optuna FILE`: a journal for Optuna",
+      "`--sources FOLDER`: the sources that the study keeps",
+    ]);
   return withStore(options, json, async (store) => {
     const { id } = await findStudy(store, wanted);
-    writeWhole(options.optuna, exportOptuna(await readStudy(store, id)));
-    if (json) printJson({ study: id, file: options.optuna });
-    else print(options.optuna);
+    const data = await readStudy(store, id);
+    const files: string[] = [];
+    if (optuna !== undefined) {
+      writeWhole(optuna, exportOptuna(data));
+      files.push(optuna);
+    }
+    if (sources !== undefined)
+      for (const { path, text } of data.study.sources) {
+        const file = join(sources, path);
+        // A store may come from elsewhere: it says what is written, and not where.
+        if (relative(sources, file).startsWith("..") || isAbsolute(path))
+          throw new CommandError(EXIT.wrong, `the study keeps a source outside its own folder: \`${path}\``);
+        mkdirSync(dirname(file), { recursive: true });
+        writeWhole(file, text);
+        files.push(file);
+      }
+    if (json) printJson({ study: id, files });
+    else for (const file of files) print(file);
     return EXIT.ok;
   });
 }

@@ -5,7 +5,11 @@
 
 import { existsSync } from "node:fs";
 import type { Candidate, Search } from "../../../../compiler/search/search.ts";
+import { findDevice } from "../../../engine/devices.ts";
 import { duration, magnitude } from "../../../report/text.ts";
+import { measureSearch } from "../../../search/latency/device.ts";
+import { surveyOf } from "../../../search/latency/survey.ts";
+import { latencyLines, surveyText } from "../../../search/latency/words.ts";
 import { type StudyPlan, planOf as studyPlanOf } from "../../../search/methods/plan.ts";
 import { methodText } from "../../../search/report/report.ts";
 import { POWER_METHOD, powerTable } from "../../../search/statistics/power.ts";
@@ -15,11 +19,13 @@ import { EXIT, type ExitCode } from "../../exit.ts";
 import { printJson } from "../../json.ts";
 import { count, grouped, print, table } from "../../terminal.ts";
 import { asSearchError } from "./shared.ts";
-import { openSearch, type SearchOptions } from "./source.ts";
+import { type OpenedSearch, openSearch, type SearchOptions } from "./source.ts";
 
 export interface PlanOptions extends SearchOptions {
   readonly store: string;
   readonly refused?: boolean;
+  readonly measure?: boolean;
+  readonly device: "auto" | "webgpu" | "wasm";
   readonly json?: boolean;
 }
 
@@ -32,8 +38,9 @@ export async function searchPlan(file: string, options: PlanOptions): Promise<Ex
   const json = options.json === true;
   const opened = openSearch(file, options, json, true);
   if (opened === undefined) return EXIT.wrong;
-  const { search } = opened;
+  const search = options.measure === true ? await measured(opened, options.device, json) : opened.search;
   const plan = planOf(search);
+  const survey = surveyOf(search);
   const seconds = await timeOf(search, options.store).catch((error: unknown) => {
     throw asSearchError(error, json);
   });
@@ -49,6 +56,9 @@ export async function searchPlan(file: string, options: PlanOptions): Promise<Ex
       candidates: candidates.length,
       ...plan,
       secondsPerTraining: seconds,
+      ...(survey === undefined
+        ? {}
+        : { survey: { models: survey.models.length, measured: survey.fit.length + survey.check.length } }),
       powers: powerTable(),
       ...refused,
     });
@@ -56,6 +66,14 @@ export async function searchPlan(file: string, options: PlanOptions): Promise<Ex
   }
   for (const line of planLines(search, plan, seconds, options.refused === true)) print(line);
   return EXIT.ok;
+}
+
+async function measured({ search, entry }: OpenedSearch, name: PlanOptions["device"], json: boolean): Promise<Search> {
+  try {
+    return await measureSearch(search, { entry: entry.source, resolve: entry.resolve }, await findDevice(name));
+  } catch (error) {
+    throw asSearchError(error, json);
+  }
 }
 
 interface Range {
@@ -125,6 +143,7 @@ function planLines(
     `${search.name}: ${count(space.points, "point")} as written, ${count(space.candidates.length, "different model")}, ${grouped(plan.feasible)} to search`,
     `  costs      params ${span(ranges.params, "")}; flops ${span(ranges.flops, "")}; activations ${span(ranges.memory, " B")}`,
     `  without    ${labelAt(search, space.none)}; with all: ${labelAt(search, space.all)}`,
+    ...measuringLines(search),
     ...(search.requirements.length > 0 ? [`  requires   ${search.requirements.join("; ")}`] : []),
     `  method     ${methodText(method)}: ${why}`,
     ...(prior === undefined
@@ -153,19 +172,37 @@ function planLines(
   ];
 }
 
+/** What is known of latencies, or what a run would measure before it trains anything. */
+function measuringLines(search: Search): readonly string[] {
+  const survey = surveyOf(search);
+  if (survey === undefined) return [];
+  if (search.latency === undefined)
+    return [
+      `  latency    a run first measures ${surveyText(survey)}${search.latencyLimit === undefined ? "" : `, and refuses what is above ${search.latencyLimit} ms`}; \`--measure\` does so now`,
+    ];
+  return latencyLines(search).map(
+    (line, k) => `  ${k === 0 ? "latency    " : "           "}${line.replace(/^latency /, "")}`,
+  );
+}
+
 function labelAt({ space }: Search, index: number | undefined): string {
   return index === undefined ? "–" : `\`${space.candidates[index]?.label ?? ""}\``;
 }
 
 function candidateTable(candidates: readonly Candidate[]): readonly string[] {
-  const rows = candidates.map(({ label, costs, refused }) => [
+  const timed = candidates.some(({ latency }) => latency !== undefined);
+  const rows = candidates.map(({ label, costs, latency, refused }) => [
     label,
     grouped(costs.params),
     magnitude(costs.flops),
     magnitude(costs.memory),
+    ...(timed
+      ? [latency === undefined ? "" : `${latency.measured ? "" : "≈ "}${latency.milliseconds.toPrecision(3)} ms`]
+      : []),
     refused ?? "",
   ]);
-  return table(["candidate", "params", "flops", "activations", ""], rows, new Set([1, 2, 3])).split("\n");
+  const columns = ["candidate", "params", "flops", "activations", ...(timed ? ["latency"] : []), ""];
+  return table(columns, rows, new Set([1, 2, 3, 4].slice(0, timed ? 4 : 3))).split("\n");
 }
 
 function refusedLines(refused: readonly Candidate[]): readonly string[] {

@@ -2,11 +2,15 @@
  * `netc search run`: begins a study or goes on with it, until its table is there.
  */
 import { availableParallelism } from "node:os";
+import type { Search } from "../../../../compiler/search/search.ts";
 import { splitSides } from "../../../data/sides.ts";
-import { findDevice } from "../../../engine/devices.ts";
+import { deviceName, findDevice } from "../../../engine/devices.ts";
 import { studyOf } from "../../../search/begin.ts";
 import { runStudy, type StudyEnd } from "../../../search/coordinator.ts";
 import { changesOf } from "../../../search/differences.ts";
+import { measureSearch } from "../../../search/latency/device.ts";
+import { surveyOf } from "../../../search/latency/survey.ts";
+import { latencyLines, surveyText } from "../../../search/latency/words.ts";
 import { openQueue } from "../../../search/queue/queue.ts";
 import { openDisplay } from "../../../search/report/display.ts";
 import { reportOf } from "../../../search/report/report.ts";
@@ -17,7 +21,7 @@ import { type DataSet, openDataSet } from "../../../train/experiment.ts";
 import { onInterrupt } from "../../../train/interruption.ts";
 import { CommandError, EXIT, type ExitCode } from "../../exit.ts";
 import { printJson } from "../../json.ts";
-import { print } from "../../terminal.ts";
+import { count, print } from "../../terminal.ts";
 import { asSearchError, type StoreOption, withStore } from "./shared.ts";
 import { emitWinner, type OpenedSearch, openSearch, type SearchOptions } from "./source.ts";
 import { tableLines } from "./table.ts";
@@ -54,7 +58,7 @@ export async function searchRun(file: string, options: RunOptions): Promise<Exit
   }
   const row = studyOf(search, { recipe, sources, set, data: folder, netc: options.version });
   return withStore(options, json, async (store) => {
-    const study = await beginOrGoOn(store, row, options.fork === true);
+    const study = await beginOrGoOn(store, row, options.fork === true, () => measured(opened, options, json));
     return follow(store, study, opened, options, json);
   });
 }
@@ -84,7 +88,12 @@ function checkSides({ recipe, search }: OpenedSearch, set: DataSet): void {
 }
 
 /** The study of this row, if there is one; one that differs is not gone on with by mistake. */
-async function beginOrGoOn(store: StudyStore, row: Omit<StudyRow, "created">, fork: boolean): Promise<StudyRow> {
+async function beginOrGoOn(
+  store: StudyStore,
+  row: Omit<StudyRow, "created">,
+  fork: boolean,
+  measure: () => Promise<Search>,
+): Promise<StudyRow> {
   const studies = [...(await store.studies())].sort((a, b) => a.created - b.created);
   const same = studies.find(({ id }) => id === row.id);
   if (same !== undefined) {
@@ -112,7 +121,26 @@ async function beginOrGoOn(store: StudyStore, row: Omit<StudyRow, "created">, fo
       ],
     );
   }
-  return store.createStudy(row);
+  // What a device takes is found once, and is no part of what the study's id says.
+  return store.createStudy({ ...row, search: await measure() });
+}
+
+/** The search with the latencies of its models on this machine's device, where it asks for them. */
+async function measured({ search, entry }: OpenedSearch, { device: name }: RunOptions, json: boolean): Promise<Search> {
+  const survey = surveyOf(search);
+  if (survey === undefined) return search;
+  const device = await findDevice(name);
+  // With --json standard output has the result alone.
+  const say = (text: string): void => void (json ? process.stderr.write(`${text}\n`) : print(text));
+  if (!json) say(`measures ${surveyText(survey)} on ${deviceName(device)}, before any training`);
+  const found = await measureSearch(search, { entry: entry.source, resolve: entry.resolve }, device, {
+    told: (done, of) => {
+      if (json) say(JSON.stringify({ event: "measured", done, of }));
+      else if (done === of || done % 10 === 0) say(`measured ${done} of ${count(of, "model")}`);
+    },
+  });
+  if (!json) for (const line of latencyLines(found)) say(line);
+  return found;
 }
 
 async function follow(
@@ -191,7 +219,7 @@ async function finish(
   json: boolean,
 ): Promise<ExitCode> {
   const report = reportOf(await readStudy(store, study.id));
-  if (!json) for (const line of tableLines(report)) print(line);
+  if (!json) for (const line of tableLines(report, process.stdout.columns)) print(line);
   let emitted: string | undefined;
   if (options.emit !== undefined) {
     if (report.choice === undefined) throw new CommandError(EXIT.wrong, "the search has chosen no candidate to write");
