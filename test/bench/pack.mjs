@@ -95,7 +95,7 @@ if (archive) {
   const made = run("tar", ["-cJf", file, "-C", dirname(folder), basename(folder)], {
     env: { ...process.env, XZ_OPT: "-6 -T1" },
   });
-  if (made.status !== 0) fail(`tar: ${made.stderr}`);
+  if (made.status !== 0) fail(`tar: ${String(made.stderr)}`);
   const { size } = statSync(file);
   console.log(`${file}: ${(size / 2 ** 20).toFixed(1)} MiB`);
   if (size > MOST) fail(`that is more than ${MOST / 2 ** 20} MiB`);
