@@ -15,6 +15,7 @@ import * as winograd from "../loop/lower-winograd.ts";
 import { add, mul, product, type Size } from "../size.ts";
 import { GRADIENTS, type GradientRule } from "./gradient-rules.ts";
 import type { OpAttrs, OpName, TensorType } from "./graph.ts";
+import * as rewrites from "./rewrite-shapes.ts";
 import type { ShapeProblem } from "./shapes.ts";
 import * as shapes from "./shapes.ts";
 
@@ -80,21 +81,21 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   winograd_input: {
     doc: "Bᵀ·d·B of every tile d of an image, of which neighbours share two rows or columns",
     arity: [1, 1],
-    shape: shapes.winogradInput,
+    shape: rewrites.winogradInput,
     gradient: GRADIENTS.winograd_input,
     lower: winograd.lowerWinogradInput,
   },
   winograd_weight: {
     doc: "G·g·Gᵀ of every 3×3 window g",
     arity: [1, 1],
-    shape: shapes.winogradWeight,
+    shape: rewrites.winogradWeight,
     gradient: GRADIENTS.winograd_weight,
     lower: winograd.lowerWinogradWeight,
   },
   winograd_output: {
     doc: "Aᵀ·m·A of every tile m of products, plus b [O], put together to an image; pooled where asked for",
     arity: [1, 2],
-    shape: shapes.winogradOutput,
+    shape: rewrites.winogradOutput,
     gradient: GRADIENTS.winograd_output,
     lower: winograd.lowerWinogradOutput,
   },
@@ -117,7 +118,7 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   attend: {
     doc: "softmax(scale · q·kᵀ)·v for q [...B,P,C], k [...B,K,C], v [...B,K,D], the table [P,K] never in memory",
     arity: [3, 3],
-    shape: shapes.attend,
+    shape: rewrites.attend,
     macs: (inputs) => attentionMacs(inputs, 1, 1),
     gradient: GRADIENTS.attend,
     lower: attention.lowerAttend,
@@ -125,7 +126,7 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   attend_log_sum: {
     doc: "ln Σ exp(scale · q·kᵀ) of every row of attention",
     arity: [2, 2],
-    shape: shapes.attendLogSum,
+    shape: rewrites.attendLogSum,
     macs: (inputs) => attentionMacs(inputs, 1, 0),
     gradient: GRADIENTS.attend_log_sum,
     lower: attention.lowerAttendLogSum,
@@ -133,7 +134,7 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   attend_query_grad: {
     doc: "the gradient of attend by q, from q, k, v, the result's gradient, attend_log_sum and Σ dy·y of every row",
     arity: [6, 6],
-    shape: shapes.attendGrad("query"),
+    shape: rewrites.attendGrad("query"),
     macs: (inputs) => attentionMacs(inputs, 2, 1),
     gradient: GRADIENTS.attend_query_grad,
     lower: attention.lowerAttendQueryGrad,
@@ -141,7 +142,7 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   attend_key_grad: {
     doc: "the gradient of attend by k, from the same",
     arity: [6, 6],
-    shape: shapes.attendGrad("key"),
+    shape: rewrites.attendGrad("key"),
     macs: (inputs) => attentionMacs(inputs, 2, 1),
     gradient: GRADIENTS.attend_key_grad,
     lower: attention.lowerAttendKeyGrad,
@@ -149,7 +150,7 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
   attend_value_grad: {
     doc: "the gradient of attend by v, from q, k, the result's gradient and attend_log_sum",
     arity: [4, 4],
-    shape: shapes.attendValueGrad,
+    shape: rewrites.attendValueGrad,
     macs: (inputs) => attentionMacs(inputs, 1, 1),
     gradient: GRADIENTS.attend_value_grad,
     lower: attention.lowerAttendValueGrad,

@@ -3,7 +3,8 @@
  *
  * One function an operator (or a family), referred to by the rows of `ops.ts`. Rules look forward only: they never guess
  * an input from a result. A `ShapeProblem` is a diagnostic without places; whoever knows the source adds them. The texts
- * and codes are those of specs/language.md, "Diagnostics".
+ * and codes are those of specs/language.md, "Diagnostics". Operators that nobody writes and rewrites make are ruled in
+ * `rewrite-shapes.ts`.
  */
 import type { DiagnosticParts } from "../../grammar/diagnostic.ts";
 import type { BinaryFn } from "../scalar.ts";
@@ -20,8 +21,8 @@ export interface ShapeProblem {
   readonly helps: readonly string[];
 }
 
-type Ruled = TensorType | ShapeProblem;
-type Inputs = readonly TensorType[];
+export type Ruled = TensorType | ShapeProblem;
+export type Inputs = readonly TensorType[];
 
 export function isProblem(result: object): result is ShapeProblem {
   return "code" in result;
@@ -259,91 +260,6 @@ export function matmul([a, b]: Inputs): Ruled {
   return isProblem(batch) ? batch : { shape: [...batch.shape, m, p], dtype: left.dtype };
 }
 
-/** Tiles of a convolution's result along each side. */
-const tilesOf = (size: readonly number[], tile: number): readonly number[] => size.map((s) => Math.ceil(s / tile));
-
-/** Winograd's forms are made on bound graphs by one rewrite: a misfit is told briefly. */
-export function winogradInput([x]: Inputs, { tile, pad }: OpAttrs["winograd_input"]): Ruled {
-  const image = given(x);
-  const wrong = signature("winograd_input", "x: [N, C, H, W]", image, 4);
-  if (wrong) return wrong;
-  const size = image.shape.slice(2).map((side, i) => (isKnown(side) ? side + 2 * (pad[i] ?? 0) - 2 : 0));
-  if (size.some((side) => side < 1)) return winogradMisfit(image);
-  const tiles = tilesOf(size, tile).reduce<Size>((count, along) => mul(count, along), axisOf(image, 0));
-  return { shape: [(tile + 2) ** 2, tiles, axisOf(image, 1)], dtype: image.dtype };
-}
-
-export function winogradWeight([w]: Inputs, { tile }: OpAttrs["winograd_weight"]): Ruled {
-  const weight = given(w);
-  const windows = weight.shape.slice(2);
-  if (weight.shape.length !== 4 || !windows.every((side) => equal(side, 3))) return winogradMisfit(weight);
-  return { shape: [(tile + 2) ** 2, axisOf(weight, 1), axisOf(weight, 0)], dtype: weight.dtype };
-}
-
-export function winogradOutput([m, b]: Inputs, { tile, size, pool }: OpAttrs["winograd_output"]): Ruled {
-  const products = given(m);
-  const tiles = tilesOf(size, tile).reduce((count, along) => count * along, 1);
-  const images = divExact(axisOf(products, 1), tiles);
-  if (products.shape.length !== 3 || !equal(axisOf(products, 0), (tile + 2) ** 2) || images === undefined)
-    return winogradMisfit(products);
-  const channels = axisOf(products, 2);
-  const misfit = b && vector("winograd_output", "b: [O]", b, channels);
-  return misfit ?? { shape: [images, channels, ...size.map((s) => Math.floor(s / pool))], dtype: products.dtype };
-}
-
-function winogradMisfit(type: TensorType): ShapeProblem {
-  return problem("E0302", "the parts of a convolution do not fit each other", { label: `${showType(type)} given` });
-}
-
-/** The result of attention: a row of q, as wide as v. Only passes make these operators, so a misfit is told briefly. */
-export function attend([q, k, v]: Inputs): Ruled {
-  const [queries, values] = [given(q), given(v)];
-  const wrong =
-    attentionMisfit([queries, given(k)]) ?? fits(values, [...given(k).shape.slice(0, -1), axisOf(values, -1)]);
-  return wrong ?? { shape: [...queries.shape.slice(0, -1), axisOf(values, -1)], dtype: queries.dtype };
-}
-
-export function attendLogSum([q, k]: Inputs): Ruled {
-  const queries = given(q);
-  return attentionMisfit([queries, given(k)]) ?? { shape: queries.shape.slice(0, -1), dtype: queries.dtype };
-}
-
-export function attendGrad(by: "query" | "key"): (inputs: Inputs) => Ruled {
-  return ([q, k, v, dy, log, row]) => {
-    const result = attend([given(q), given(k), given(v)]);
-    if (isProblem(result)) return result;
-    const rows = result.shape.slice(0, -1);
-    return (
-      fits(given(dy), result.shape) ?? fits(given(log), rows) ?? fits(given(row), rows) ?? given(by === "query" ? q : k)
-    );
-  };
-}
-
-export function attendValueGrad([q, k, dy, log]: Inputs): Ruled {
-  const [queries, keys, upstream] = [given(q), given(k), given(dy)];
-  const rows = queries.shape.slice(0, -1);
-  const wrong =
-    attentionMisfit([queries, keys]) ?? fits(upstream, [...rows, axisOf(upstream, -1)]) ?? fits(given(log), rows);
-  return wrong ?? { shape: [...keys.shape.slice(0, -1), axisOf(upstream, -1)], dtype: queries.dtype };
-}
-
-/** Rows and keys of attention have the axes before them, and their depth, in common. */
-function attentionMisfit([queries, keys]: readonly [TensorType, TensorType]): ShapeProblem | undefined {
-  return (
-    signature("attend", "q: [...B, P, C]", queries, 2, "at least") ??
-    signature("attend", "k: [...B, K, C]", keys, 2, "at least") ??
-    fits(keys, [...queries.shape.slice(0, -2), axisOf(keys, -2), axisOf(queries, -1)])
-  );
-}
-
-function fits(type: TensorType, shape: readonly Size[]): ShapeProblem | undefined {
-  if (type.shape.length === shape.length && shape.every((size, i) => equal(size, type.shape[i] ?? -1)))
-    return undefined;
-  return problem("E0302", "the parts of attention do not fit each other", {
-    label: `${showShape(shape)} wanted, ${showShape(type.shape)} given`,
-  });
-}
-
 export function batchNorm([x, ...vectors]: Inputs): Ruled {
   const data = given(x);
   const wrong = mixedTypes([data, ...vectors]) ?? signature("batch_norm", "x: [N, C, ...]", data, 2, "at least");
@@ -446,18 +362,22 @@ export function pad([x]: Inputs, { axis, before, after }: OpAttrs["pad"]): Ruled
 
 // ------------------------------------------------------------------------------------------------------- shared pieces
 
-function problem(code: string, message: string, parts: DiagnosticParts & { readonly helps?: string[] }): ShapeProblem {
+export function problem(
+  code: string,
+  message: string,
+  parts: DiagnosticParts & { readonly helps?: string[] },
+): ShapeProblem {
   return { code, message, label: parts.label ?? "", notes: parts.notes ?? [], helps: parts.helps ?? [] };
 }
 
 /** Arity is checked before any rule runs; a hole here is a mistake of the compiler. */
-function given(type: TensorType | undefined): TensorType {
+export function given(type: TensorType | undefined): TensorType {
   if (type === undefined) throw new Error("internal: a shape rule ran with too few inputs");
   return type;
 }
 
 /** The size of an axis that is known to exist; negative axes count from the end. */
-function axisOf(type: TensorType, axis: number): Size {
+export function axisOf(type: TensorType, axis: number): Size {
   const size = type.shape.at(axis);
   if (size === undefined) throw new Error(`internal: ${showType(type)} has no axis ${axis}`);
   return size;
@@ -484,7 +404,7 @@ function atLeastOne(what: string, values: readonly number[], least = 1): ShapePr
 }
 
 /** The number of axes that an operator's signature asks for. */
-function signature(
+export function signature(
   op: string,
   wanted: string,
   got: TensorType,
@@ -500,7 +420,7 @@ function signature(
 }
 
 /** A parameter of one axis whose length is given by another input. */
-function vector(op: string, wanted: string, got: TensorType, length: Size): ShapeProblem | undefined {
+export function vector(op: string, wanted: string, got: TensorType, length: Size): ShapeProblem | undefined {
   if (got.shape.length === 1 && equal(axisOf(got, 0), length)) return undefined;
   return problem("E0310", `\`${op}\` takes \`${wanted}\`, but gets ${showType(got)}`, {
     label: `${showShape([length])} is wanted here`,
