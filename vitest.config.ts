@@ -8,6 +8,8 @@ export default defineConfig(({ mode }) => ({
     globalSetup: ["test/cli/build.ts"],
     // Devices and worker threads live in their own processes, so that a crash in one test file stays there.
     pool: "forks",
+    // Many tests wait for others' threads and processes: two files at once leave no core idle.
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
