@@ -5,7 +5,7 @@
  * any GPU can be made and checked on a machine that has none.
  */
 
-/** One shape of subgroup matrix product that a device multiplies in hardware. */
+/** One shape of subgroup matrix product that a device multiplies in hardware: [m, k] by [k, n]. */
 export interface MatrixConfig {
   readonly m: number;
   readonly n: number;
@@ -21,7 +21,8 @@ export interface WebGPUCapability {
   /** True for adapters that run on the CPU (lavapipe, SwiftShader): they want other plans than GPUs. */
   readonly software: boolean;
   readonly f16: boolean;
-  readonly subgroups: { readonly min: number; readonly max: number } | undefined;
+  /** Invocations of a subgroup; where a kernel may ask for a size between these, `sized`. */
+  readonly subgroups: { readonly min: number; readonly max: number; readonly sized?: boolean } | undefined;
   readonly matrix: readonly MatrixConfig[];
   /** In bytes or counts, as in the WebGPU specification. */
   readonly limits: {

@@ -242,6 +242,7 @@ function lowered(
     halves,
     copyPlanes: target.kind === "wasm",
     packActivations: target.kind === "wasm",
+    halfPanels: target.kind === "webgpu",
     sumInParts: target.kind === "wasm",
     maxBindings: target.kind === "webgpu" ? target.limits.maxStorageBuffersPerShaderStage : 16,
   });

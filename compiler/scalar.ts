@@ -6,6 +6,7 @@
  * A function without a builtin anywhere (`erf`) is composed of others when a graph is lowered, so that no back end ever
  * meets it and all of them compute the same numbers.
  */
+import { roundToHalf } from "./half.ts";
 import type { Affine } from "./loop/loops.ts";
 
 export type UnaryFn =
@@ -22,7 +23,10 @@ export type UnaryFn =
   | "erf"
   | "floor"
   | "ceil"
-  | "is_finite";
+  | "is_finite"
+  | "half";
+/** Those that a tensor graph has: how numbers are rounded is a matter of kernels. */
+export type TensorFn = Exclude<UnaryFn, "half">;
 export type BinaryFn = "add" | "sub" | "mul" | "div" | "max" | "min" | "pow";
 export type CompareFn = "lt" | "le" | "eq";
 
@@ -288,6 +292,13 @@ export const UNARY: { readonly [K in UnaryFn]: UnaryRow } = {
     },
     derivative: () => num(0),
     cost: 4,
+  },
+  half: {
+    doc: "the half (IEEE 754 binary16) nearest to x; its derivative is taken as 1, as if nothing were rounded",
+    value: roundToHalf,
+    wgsl: (x, type) => `${type}(${type === "f32" ? "f16" : "vec4<f16>"}(${x}))`,
+    derivative: () => num(1),
+    cost: 2,
   },
 };
 

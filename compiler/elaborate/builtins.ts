@@ -9,7 +9,7 @@ import { suggest } from "../../grammar/suggest.ts";
 import { costOf } from "../graph/cost.ts";
 import type { Init } from "../graph/graph.ts";
 import { showType } from "../graph/shapes.ts";
-import type { UnaryFn } from "../scalar.ts";
+import type { TensorFn } from "../scalar.ts";
 import { floorDiv, isKnown, product, type Size, showSize, substitute } from "../size.ts";
 import { elementwise } from "./arithmetic.ts";
 import { modelOf, placeOfModel } from "./core.ts";
@@ -130,7 +130,7 @@ const SCALAR: Readonly<Record<string, (x: number) => number>> = {
 };
 
 /** A scalar function of every element; of a number it is a number. */
-function unary(fn: UnaryFn): Run {
+function unary(fn: TensorFn): Run {
   return (call) => {
     const value = call.args.get("x");
     const fold = SCALAR[fn];

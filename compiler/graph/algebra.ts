@@ -6,7 +6,7 @@
  * compiler. Nodes that nothing needs in the end are dropped when the builder finishes, so a formula may be written
  * whether or not all of its parts are used.
  */
-import type { BinaryFn, CompareFn, UnaryFn } from "../scalar.ts";
+import type { BinaryFn, CompareFn, TensorFn } from "../scalar.ts";
 import { equal, isKnown, type Size, showShape } from "../size.ts";
 import type { GraphBuilder, Where } from "./builder.ts";
 import type { GraphNode, OpAttrs, OpName } from "./graph.ts";
@@ -35,7 +35,7 @@ export function algebraOf(builder: GraphBuilder, where: Where): Algebra {
   };
 }
 
-export function unary(a: Algebra, fn: UnaryFn, x: GraphNode): GraphNode {
+export function unary(a: Algebra, fn: TensorFn, x: GraphNode): GraphNode {
   return a.op("unary", [x], { fn });
 }
 

@@ -64,6 +64,7 @@ function written(scalar: Scalar, leaves: readonly GraphNode[], a: Algebra, like:
         return leaf;
       }
       case "unary":
+        if (s.fn === "half") throw new Error("internal: a derivative is rounded");
         return unary(a, s.fn, visit(s.value));
       case "binary":
         return binary(a, s.fn, visit(s.left), visit(s.right));

@@ -8,7 +8,7 @@
  */
 import type { DType } from "../../grammar/ast.ts";
 import type { Origin } from "../origin.ts";
-import type { BinaryFn, CompareFn, UnaryFn } from "../scalar.ts";
+import type { BinaryFn, CompareFn, TensorFn } from "../scalar.ts";
 import type { Size } from "../size.ts";
 import type { WinogradTile } from "../winograd.ts";
 import type { Region } from "./region.ts";
@@ -103,7 +103,7 @@ export interface OpAttrs {
     readonly axes: readonly number[];
     readonly keep: boolean;
   };
-  readonly unary: { readonly fn: UnaryFn };
+  readonly unary: { readonly fn: TensorFn };
   /** Broadcasts from the right. */
   readonly binary: { readonly fn: BinaryFn };
   /** left, right, then, otherwise, broadcast from the right: `left compare right ? then : otherwise`. */

@@ -8,6 +8,7 @@
  * A GPU kernel is run once per invocation of a grid of workgroups; `thread` builtins tell which. A CPU kernel is run
  * once by each of `threadCount` threads, and splits the work itself.
  */
+import type { MatrixConfig } from "../capability.ts";
 import type { BinaryFn, Counters, UnaryFn } from "../scalar.ts";
 
 export type Type = "i32" | "f32" | "vec4" | "bool";
@@ -22,8 +23,9 @@ export type Builtin =
   | "local.z"
   /** Index of this invocation within its workgroup. */
   | "local"
-  /** Index of this invocation within its subgroup; the workgroup is one subgroup (see `broadcast`). */
+  /** Index of this invocation within its subgroup, and the subgroup's within the workgroup: where their size is known. */
   | "subgroup"
+  | "subgroup.number"
   /** CPU: this thread's number, and how many there are. */
   | "thread"
   | "threads";
@@ -138,6 +140,33 @@ export type Stmt =
     }
   /** GPU: all invocations of the workgroup wait, workgroup memory becomes visible. */
   | { readonly kind: "barrier" }
+  /**
+   * Matrices that a subgroup holds together, for the hardware that multiplies them (WGSL, "Subgroup matrices"); how they lie
+   * in its registers is the device's. They pass through workgroup memory, from `index` on, lines `stride` elements apart.
+   * All invocations of a subgroup take part, with equal indices. A `result` is declared with zeros.
+   */
+  | { readonly kind: "matrix-result"; readonly name: string; readonly config: MatrixConfig }
+  | {
+      readonly kind: "matrix-load";
+      readonly name: string;
+      readonly side: "left" | "right";
+      readonly config: MatrixConfig;
+      readonly from: string;
+      readonly index: Expr;
+      readonly stride: number;
+      /** What a line is. */
+      readonly lines: "rows" | "columns";
+    }
+  /** to += left · right. */
+  | { readonly kind: "matrix-multiply"; readonly left: string; readonly right: string; readonly to: string }
+  /** Lines are rows. */
+  | {
+      readonly kind: "matrix-store";
+      readonly name: string;
+      readonly to: string;
+      readonly index: Expr;
+      readonly stride: number;
+    }
   | { readonly kind: "comment"; readonly text: string };
 
 /** A buffer argument. `vec4` buffers are declared as arrays of vec4 and their byte size is a multiple of 16. */
@@ -156,9 +185,11 @@ export interface LocalArray {
   /** GPU: every invocation has one of its own instead. */
   readonly private?: boolean;
   readonly name: string;
-  /** In f32 elements. */
+  /** In elements. */
   readonly size: number;
   readonly vec4: boolean;
+  /** GPU: elements are halves, as those of an argument may be. */
+  readonly half?: boolean;
 }
 
 export interface KernelProgram {
@@ -172,6 +203,8 @@ export interface KernelProgram {
   readonly body: readonly Stmt[];
   /** GPU: [x, y, z]; CPU: [1, 1, 1]. */
   readonly workgroupSize: readonly [number, number, number];
+  /** GPU: invocations of a subgroup, where the kernel counts on it and the device has several sizes. */
+  readonly subgroupSize?: number;
   /** GPU: how many workgroups; CPU: [1, 1, 1] (every thread runs once). */
   readonly workgroups: readonly [number, number, number];
 }

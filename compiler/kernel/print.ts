@@ -31,8 +31,12 @@ export interface Syntax {
   readonly local: (name: string, mutable: boolean, value: string) => string;
   readonly loop: (name: string, from: string, to: string, step: number) => string;
   readonly barrier: string;
+  /** A statement about a subgroup's matrices; `print` gives the text of any expression. */
+  readonly matrix: (s: MatrixStmt, print: (e: Expr) => string) => string;
   readonly end: string;
 }
+
+export type MatrixStmt = Extract<Stmt, { kind: `matrix-${string}` }>;
 
 // How tightly an operator binds; a closed expression (name, call, literal) has the highest number.
 const CLOSED = 9;
@@ -157,12 +161,36 @@ export function printBlock(body: readonly Stmt[], depth: number, syntax: Syntax)
       }
       case "barrier":
         return [`${pad}${syntax.barrier}${syntax.end}`];
+      case "matrix-result":
+      case "matrix-load":
+      case "matrix-multiply":
+      case "matrix-store":
+        return [`${pad}${syntax.matrix(s, text)}${syntax.end}`];
       case "comment":
         return [`${pad}// ${s.text}`];
       default:
         return s satisfies never;
     }
   });
+}
+
+/** A statement about matrices in words of no language. */
+function neutralMatrix(s: MatrixStmt, print: (e: Expr) => string): string {
+  switch (s.kind) {
+    case "matrix-result":
+      return `matrix ${s.name} = zeros ${s.config.m}x${s.config.n}`;
+    case "matrix-load": {
+      const { m, n, k, input } = s.config;
+      const shape = s.side === "left" ? `${m}x${k}` : `${k}x${n}`;
+      return `matrix ${s.name} = ${s.side} ${shape} of ${input} from ${s.from}[${print(s.index)}], ${s.lines} ${s.stride} apart`;
+    }
+    case "matrix-multiply":
+      return `${s.to} += ${s.left} * ${s.right}`;
+    case "matrix-store":
+      return `${s.to}[${print(s.index)}], rows ${s.stride} apart = ${s.name}`;
+    default:
+      return s satisfies never;
+  }
 }
 
 const NEUTRAL: Syntax = {
@@ -190,6 +218,7 @@ const NEUTRAL: Syntax = {
   local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
   loop: (name, from, to, step) => `for ${name} in ${from} .. ${to} step ${step}`,
   barrier: "barrier",
+  matrix: neutralMatrix,
   end: "",
 };
 
@@ -201,11 +230,11 @@ export function printKernel(p: KernelProgram): string {
   );
   const locals = p.locals.map(
     (a) =>
-      `  ${a.private === true ? "private" : "local"} ${a.name}: ${a.vec4 ? "vec4" : "f32"} x ${a.vec4 ? a.size / 4 : a.size}`,
+      `  ${a.private === true ? "private" : "local"} ${a.name}: ${a.vec4 ? "vec4" : "f32"}${a.half === true ? " of f16" : ""} x ${a.vec4 ? a.size / 4 : a.size}`,
   );
   return [
     ...p.header.map((line) => `// ${line}`),
-    `kernel ${p.name} workgroup ${p.workgroupSize.join("x")} grid ${p.workgroups.join("x")}`,
+    `kernel ${p.name} workgroup ${p.workgroupSize.join("x")}${p.subgroupSize === undefined ? "" : ` of subgroups of ${p.subgroupSize}`} grid ${p.workgroups.join("x")}`,
     ...args,
     ...locals,
     "{",

@@ -47,6 +47,13 @@ export function prune(body: readonly Stmt[]): readonly Stmt[] {
           kept.push({ ...s, then, otherwise });
           break;
         }
+        case "matrix-load":
+        case "matrix-store":
+          see(s.index);
+          kept.push(s);
+          break;
+        case "matrix-result":
+        case "matrix-multiply":
         case "barrier":
         case "comment":
           kept.push(s);

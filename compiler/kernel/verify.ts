@@ -6,12 +6,19 @@
  * coarser: a mutable variable and a loaded value never count as uniform). A fault is a bug of the schedule, not of a
  * user, so callers throw.
  */
-import type { Capability, WebGPUCapability } from "../capability.ts";
+import type { Capability, MatrixConfig, WebGPUCapability } from "../capability.ts";
 import { childrenOf } from "./build.ts";
 import type { Argument, Expr, KernelProgram, LocalArray, Stmt, Type } from "./ir.ts";
+import type { MatrixStmt } from "./print.ts";
+
+/** A matrix of a subgroup. */
+interface Matrix {
+  readonly side: "left" | "right" | "result";
+  readonly config: MatrixConfig;
+}
 
 interface Local {
-  readonly type: Type;
+  readonly type: Type | Matrix;
   readonly mutable: boolean;
   readonly uniform: boolean;
 }
@@ -24,6 +31,10 @@ interface Context {
   readonly gpu: boolean;
   /** Invocations of the workgroup, where that is one subgroup of the device; else 0. */
   readonly subgroup: number;
+  /** Whether all subgroups are of one known size, and the shapes of matrices that the device then multiplies. */
+  readonly known: boolean;
+  readonly matrices: readonly MatrixConfig[];
+  readonly halves: boolean;
 }
 
 /** The faults of a program on a device, in words; none for a good one. */
@@ -38,8 +49,21 @@ export function verifyKernel(program: KernelProgram, capability: Capability): re
   }
   if (capability.kind === "webgpu") checkLimits(program, capability, faults);
   const subgroup = subgroupOf(program, capability);
-  checkBlock(program.body, new Map(), true, { faults, arrays, gpu: capability.kind === "webgpu", subgroup });
+  const gpu = capability.kind === "webgpu";
+  const known = gpu && knowsSubgroups(program, capability);
+  const matrices = known ? capability.matrix : [];
+  const halves = !gpu || capability.f16;
+  if (!halves && [...arrays.values()].some(({ half }) => half === true)) faults.push("the device has no halves");
+  checkBlock(program.body, new Map(), true, { faults, arrays, gpu, subgroup, known, matrices, halves });
   return faults;
+}
+
+/**
+ * Whether all subgroups of a kernel have one size, and are whole ones along x (which Dawn asks of kernels with matrices).
+ */
+function knowsSubgroups({ workgroupSize, subgroupSize }: KernelProgram, { subgroups }: WebGPUCapability): boolean {
+  if (subgroups === undefined || workgroupSize[0] % subgroups.max !== 0) return false;
+  return subgroups.min === subgroups.max || (subgroups.sized === true && subgroupSize !== undefined);
 }
 
 function subgroupOf({ workgroupSize: [x, y, z] }: KernelProgram, capability: Capability): number {
@@ -48,7 +72,7 @@ function subgroupOf({ workgroupSize: [x, y, z] }: KernelProgram, capability: Cap
   return min === max && x * y * z === min ? min : 0;
 }
 
-function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: string[]): void {
+function checkLimits(p: KernelProgram, { limits, subgroups }: WebGPUCapability, faults: string[]): void {
   const atMost = (what: string, value: number, limit: number): void => {
     if (value > limit) faults.push(`${what}: ${value}, the device has ${limit}`);
   };
@@ -60,7 +84,12 @@ function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: str
   atMost("storage buffers", p.args.length, limits.maxStorageBuffersPerShaderStage);
   for (const a of p.args)
     atMost(`bytes of ${a.name}`, a.size * (a.half === true ? 2 : 4), limits.maxStorageBufferBindingSize);
-  const bytes = p.locals.reduce((sum, a) => sum + (a.private === true ? 0 : a.size * 4), 0);
+  if (p.subgroupSize !== undefined) {
+    const { min, max, sized } = subgroups ?? { min: 0, max: 0 };
+    if (sized !== true || p.subgroupSize < min || p.subgroupSize > max)
+      faults.push(`the device makes no subgroups of ${p.subgroupSize} when asked`);
+  }
+  const bytes = p.locals.reduce((sum, a) => sum + (a.private === true ? 0 : a.size * (a.half === true ? 2 : 4)), 0);
   atMost("bytes of workgroup memory", bytes, limits.maxComputeWorkgroupStorageSize);
   for (const [i, count] of p.workgroups.entries()) {
     atMost(`workgroups in ${"xyz"[i]}`, count, limits.maxComputeWorkgroupsPerDimension);
@@ -70,7 +99,7 @@ function checkLimits(p: KernelProgram, { limits }: WebGPUCapability, faults: str
 
 function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Context): void {
   const scope = new Map(outer);
-  const declare = (name: string, type: Type, mutable: boolean, isUniform: boolean): void => {
+  const declare = (name: string, type: Type | Matrix, mutable: boolean, isUniform: boolean): void => {
     if (scope.has(name) || c.arrays.has(name)) c.faults.push(`${name} is declared twice`);
     scope.set(name, { type, mutable, uniform: isUniform });
   };
@@ -88,7 +117,8 @@ function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Co
         const target = scope.get(s.name);
         if (target === undefined) c.faults.push(`${s.name} is not declared`);
         else if (!target.mutable) c.faults.push(`${s.name} is assigned but immutable`);
-        else if (target.type !== s.value.type) c.faults.push(`${s.name}: ${target.type} is assigned ${s.value.type}`);
+        else if (target.type !== s.value.type)
+          c.faults.push(`${s.name}: ${typeName(target.type)} is assigned ${s.value.type}`);
         break;
       }
       case "store": {
@@ -124,11 +154,86 @@ function checkBlock(body: readonly Stmt[], outer: Scope, uniform: boolean, c: Co
       case "barrier":
         if (c.gpu && !uniform) c.faults.push("a barrier stands in control flow that is not uniform");
         break;
+      case "matrix-result":
+      case "matrix-load":
+      case "matrix-multiply":
+      case "matrix-store": {
+        if (!uniform) c.faults.push("a matrix stands in control flow that is not uniform");
+        checkMatrix(s, scope, c);
+        if (s.kind === "matrix-result") declare(s.name, { side: "result", config: s.config }, true, false);
+        if (s.kind === "matrix-load") declare(s.name, { side: s.side, config: s.config }, false, false);
+        break;
+      }
       case "comment":
         break;
       default:
         s satisfies never;
     }
+  }
+}
+
+const typeName = (type: Type | Matrix): string => (typeof type === "string" ? type : `a ${type.side} matrix`);
+
+const sameMatrices = (a: MatrixConfig, b: MatrixConfig): boolean =>
+  a.m === b.m && a.n === b.n && a.k === b.k && a.input === b.input && a.result === b.result;
+
+function checkMatrix(s: MatrixStmt, scope: Scope, c: Context): void {
+  const matrix = (name: string, side: Matrix["side"]): Matrix | undefined => {
+    const type = scope.get(name)?.type;
+    if (typeof type === "object" && type.side === side) return type;
+    c.faults.push(`${name} is no ${side} matrix`);
+    return undefined;
+  };
+  /** Lines of `width` elements in workgroup memory. */
+  const lines = (
+    name: string,
+    index: Expr,
+    stride: number,
+    count: number,
+    width: number,
+    type: "f16" | "f32",
+  ): void => {
+    check(index, scope, c);
+    const array = c.arrays.get(name);
+    if (array === undefined || "access" in array || array.private === true)
+      c.faults.push(`${name} is no workgroup memory`);
+    else {
+      if (array.vec4 && stride % 4 !== 0) c.faults.push(`${name}: lines ${stride} apart in an array of vec4`);
+      if ((array.half === true) !== (type === "f16")) c.faults.push(`${name}: its elements are not ${type}`);
+      const first = index.kind === "const" ? index.value : 0;
+      if (first < 0 || first + (count - 1) * stride + width > array.size)
+        c.faults.push(`${name} has no room for ${count} lines of ${width}`);
+    }
+    if (index.type !== "i32") c.faults.push(`${name} is indexed by ${index.type}`);
+    if (!Number.isInteger(stride) || stride < width) c.faults.push(`${name}: lines of ${width} are ${stride} apart`);
+  };
+  switch (s.kind) {
+    case "matrix-result":
+    case "matrix-load":
+      if (!c.matrices.some((config) => sameMatrices(config, s.config))) {
+        const { m, n, k, input, result } = s.config;
+        c.faults.push(`the device multiplies no ${m}x${k} by ${k}x${n} of ${input} to ${result}`);
+      }
+      if (s.kind === "matrix-load") {
+        const { m, n, k, input } = s.config;
+        const [rows, columns] = s.side === "left" ? [m, k] : [k, n];
+        const [count, width] = s.lines === "rows" ? [rows, columns] : [columns, rows];
+        lines(s.from, s.index, s.stride, count, width, input);
+      }
+      break;
+    case "matrix-multiply": {
+      const [left, right, to] = [matrix(s.left, "left"), matrix(s.right, "right"), matrix(s.to, "result")];
+      if (left && right && to && !(sameMatrices(left.config, to.config) && sameMatrices(right.config, to.config)))
+        c.faults.push(`${s.to}: matrices of different shapes are multiplied`);
+      break;
+    }
+    case "matrix-store": {
+      const config = matrix(s.name, "result")?.config;
+      if (config !== undefined) lines(s.to, s.index, s.stride, config.m, config.n, config.result);
+      break;
+    }
+    default:
+      s satisfies never;
   }
 }
 
@@ -172,14 +277,15 @@ function check(e: Expr, scope: Scope, c: Context): void {
       if (e.type === "i32" && Math.abs(e.value) > 2147483647) c.faults.push(`${e.value} does not fit an i32`);
       break;
     case "builtin":
-      if (e.name === "subgroup" && c.subgroup === 0) c.faults.push("the workgroup is no subgroup of the device");
+      if (e.name.startsWith("subgroup") && c.subgroup === 0 && !c.known)
+        c.faults.push("subgroups of the device are of no known size");
       break;
     case "var": {
       // On the CPU an array's name is its byte address.
       if (!c.gpu && c.arrays.has(e.name) && e.type === "i32") break;
       const declared = scope.get(e.name);
       if (declared === undefined) c.faults.push(`${e.name} is not declared`);
-      else if (declared.type !== e.type) c.faults.push(`${e.name}: ${declared.type} is used as ${e.type}`);
+      else if (declared.type !== e.type) c.faults.push(`${e.name}: ${typeName(declared.type)} is used as ${e.type}`);
       break;
     }
     case "int":
@@ -196,6 +302,9 @@ function check(e: Expr, scope: Scope, c: Context): void {
       want(all("bool"));
       break;
     case "unary":
+      want(all(e.type));
+      if (e.fn === "half" && !c.halves) c.faults.push("the device has no halves");
+      break;
     case "binary":
     case "fma":
       want(all(e.type));

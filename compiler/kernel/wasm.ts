@@ -196,6 +196,11 @@ class Body {
         return;
       case "barrier":
         throw new Error("internal: a CPU kernel cannot hold a barrier");
+      case "matrix-result":
+      case "matrix-load":
+      case "matrix-multiply":
+      case "matrix-store":
+        throw new Error("internal: a CPU kernel has no matrices");
       default:
         s satisfies never;
     }
@@ -431,6 +436,11 @@ class Body {
       this.expr(type === "vec4" ? { kind: "splat", type, value: infinity } : infinity);
       if (type === "f32") this.put(plain("f32.lt"), plain("f32.convert_i32_s"));
       else this.put(plain("f32x4.lt"), v128Const(new Float32Array(4).fill(1)), plain("v128.and"));
+    } else if (fn === "half") {
+      this.widened(type, [value], () => {
+        for (const conversion of ["narrow_to_halves", "widen_halves"] as const)
+          this.put(indexed("call", this.helper(conversion)));
+      });
     } else if (isMathFn(fn)) this.widened(type, [value], () => this.put(indexed("call", this.helper(fn))));
     else throw new Error(`internal: ${fn} is composed of other functions before it reaches a kernel`);
   }

@@ -8,7 +8,7 @@ import { PHILOX, UNIT } from "../random.ts";
 import { BINARY, UNARY } from "../scalar.ts";
 import { constantOf, quotient } from "./build.ts";
 import type { Argument, Expr, KernelProgram, LocalArray } from "./ir.ts";
-import { printBlock, type Syntax } from "./print.ts";
+import { type MatrixStmt, printBlock, type Syntax } from "./print.ts";
 
 const LARGEST = 3.4028234663852886e38;
 
@@ -35,7 +35,7 @@ function operand(text: string): string {
 }
 
 function syntaxOf(p: KernelProgram): Syntax {
-  const halves = new Set(p.args.filter((a) => a.half === true).map((a) => a.name));
+  const halves = new Set([...p.args, ...p.locals].filter((a) => a.half === true).map((a) => a.name));
   const wide = new Set([...p.args, ...p.locals].filter((a) => a.vec4).map((a) => a.name));
   return {
     constant: (e) =>
@@ -43,6 +43,7 @@ function syntaxOf(p: KernelProgram): Syntax {
     builtin: (e) => {
       if (e.name === "local") return "i32(local_index)";
       if (e.name === "subgroup") return "i32(subgroup_lane)";
+      if (e.name === "subgroup.number") return "i32(subgroup_number)";
       if (e.name === "thread" || e.name === "threads")
         throw new Error(`internal: ${p.name} asks a GPU for its ${e.name}`);
       return `i32(${e.name})`;
@@ -85,8 +86,35 @@ function syntaxOf(p: KernelProgram): Syntax {
     local: (name, mutable, value) => `${mutable ? "var" : "let"} ${name} = ${value}`,
     loop: (name, from, to, step) => `for (var ${name} = ${from}; ${name} < ${to}; ${name} += ${step})`,
     barrier: "workgroupBarrier()",
+    // Places and distances are counted in an array's own elements.
+    matrix: (s, print) => matrixStatement(s, print, (name) => wide.has(name)),
     end: ";",
   };
+}
+
+/**
+ * Subgroup matrices as Dawn has them (`chromium_experimental_subgroup_matrix`). Their types name columns before rows. A
+ * `var` without a value is zeros.
+ */
+function matrixStatement(s: MatrixStmt, print: (e: Expr) => string, isWide: (name: string) => boolean): string {
+  const place = (name: string, index: Expr): string => `u32(${isWide(name) ? vec4Index(index, print) : print(index)})`;
+  const distance = (name: string, stride: number): string => `${isWide(name) ? stride / 4 : stride}u`;
+  switch (s.kind) {
+    case "matrix-result":
+      return `var ${s.name}: subgroup_matrix_result<${s.config.result}, ${s.config.n}, ${s.config.m}>`;
+    case "matrix-load": {
+      const { m, n, k, input } = s.config;
+      const type = `subgroup_matrix_${s.side}<${input}, ${s.side === "left" ? `${k}, ${m}` : `${n}, ${k}`}>`;
+      const order = s.lines === "rows" ? "row_major" : "col_major";
+      return `let ${s.name} = subgroupMatrixLoad<${type}, ${order}>(&${s.from}, ${place(s.from, s.index)}, ${distance(s.from, s.stride)})`;
+    }
+    case "matrix-multiply":
+      return `${s.to} = subgroupMatrixMultiplyAccumulate(${s.left}, ${s.right}, ${s.to})`;
+    case "matrix-store":
+      return `subgroupMatrixStore<row_major>(&${s.to}, ${place(s.to, s.index)}, ${s.name}, ${distance(s.to, s.stride)})`;
+    default:
+      return s satisfies never;
+  }
 }
 
 /** Names of the functions that draw. */
@@ -127,6 +155,17 @@ function arrayType(a: Argument | LocalArray): string {
   return a.vec4 ? `array<vec4<${element}>, ${a.size / 4}>` : `array<${element}, ${a.size}>`;
 }
 
+/** What a module has to ask for. */
+function enabled(p: KernelProgram, body: string): readonly string[] {
+  const asks: readonly (readonly [string, boolean])[] = [
+    ["f16", [...p.args, ...p.locals].some((a) => a.half === true) || /\bf16\b/.test(body)],
+    ["subgroups", /\bsubgroupBroadcast\(|i32\(subgroup_(lane|number)\)/.test(body) || p.subgroupSize !== undefined],
+    ["subgroup_size_control", p.subgroupSize !== undefined],
+    ["chromium_experimental_subgroup_matrix", body.includes("subgroup_matrix_")],
+  ];
+  return asks.flatMap(([extension, is]) => (is ? [extension] : []));
+}
+
 /**
  * The WGSL module of a GPU kernel, with entry point `main`; `args[i]` is binding i of group 0.
  * Throws on programs that `verifyKernel` refuses.
@@ -138,6 +177,7 @@ export function renderWGSL(p: KernelProgram): string {
     ["local.", "@builtin(local_invocation_id) local: vec3<u32>"],
     ["local_index", "@builtin(local_invocation_index) local_index: u32"],
     ["subgroup_lane", "@builtin(subgroup_invocation_id) subgroup_lane: u32"],
+    ["subgroup_number", "@builtin(subgroup_id) subgroup_number: u32"],
   ]
     .filter(([name]) => name !== undefined && body.includes(`i32(${name}`))
     .map(([, text]) => text);
@@ -146,13 +186,12 @@ export function renderWGSL(p: KernelProgram): string {
   return [
     ...p.header.map((line) => `// ${line}`),
     "",
-    ...(p.args.some((a) => a.half === true) ? ["enable f16;", ""] : []),
-    ...(/\bsubgroupBroadcast\(|i32\(subgroup_lane\)/.test(body) ? ["enable subgroups;", ""] : []),
+    ...enabled(p, body).flatMap((extension) => [`enable ${extension};`, ""]),
     ...p.args.map((a, i) => `@group(0) @binding(${i}) var<storage, ${a.access}> ${a.name}: ${arrayType(a)};`),
     ...(shared.length === 0 ? [] : ["", ...shared.map((a) => `var<workgroup> ${a.name}: ${arrayType(a)};`)]),
     "",
     ...(["f32", "vec4"] as const).flatMap((type) => (body.includes(`${DRAW[type]}(`) ? drawFunction(type) : [])),
-    `@compute @workgroup_size(${p.workgroupSize.join(", ")})`,
+    `@compute @workgroup_size(${p.workgroupSize.join(", ")})${p.subgroupSize === undefined ? "" : ` @subgroup_size(${p.subgroupSize})`}`,
     `fn main(${parameters.join(", ")}) {`,
     ...own.map((a) => `  var ${a.name}: ${arrayType(a)};`),
     body,
@@ -169,7 +208,7 @@ const RESERVED: ReadonlySet<string> = new Set(
   filter final input output common module new null package part pass private protected public ref self static
   super this type union use where with yield active async attribute auto buffer class do get global goto set shared
   signed target template unless virtual volatile resource precise std namespace nil of on
-  uniform_random uniform_random_4 subgroup_lane subgroupBroadcast`.split(/\s+/),
+  uniform_random uniform_random_4 subgroup_lane subgroup_number subgroupBroadcast row_major col_major`.split(/\s+/),
 );
 
 /** A valid identifier that recalls `name`: `spatial.fc6.weight[0:1024]` becomes `spatial_fc6_weight_0_1024`. */

@@ -99,7 +99,7 @@ function scoreOf(
 }
 
 function plain(load: number): Factor {
-  return { value: { kind: "load", index: load }, loads: [load], plain: load };
+  return { value: { kind: "load", index: load }, loads: [load], plain: load, rounded: undefined };
 }
 
 /** Softmax's operand: its weight is its score. */

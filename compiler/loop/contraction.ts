@@ -24,6 +24,8 @@ export interface Factor {
   readonly loads: readonly number[];
   /** The load, if the factor is that load and nothing else. */
   readonly plain: number | undefined;
+  /** The load, if the factor is the half nearest to that load. */
+  readonly rounded: number | undefined;
 }
 
 /**
@@ -79,7 +81,13 @@ export function classify(kernel: Kernel, buffers: readonly Buffer[]): Contractio
 }
 
 function factor(value: Scalar): Factor {
-  return { value, loads: loadsOf(value), plain: value.kind === "load" ? value.index : undefined };
+  const inner = value.kind === "unary" && value.fn === "half" ? value.value : undefined;
+  return {
+    value,
+    loads: loadsOf(value),
+    plain: value.kind === "load" ? value.index : undefined,
+    rounded: inner?.kind === "load" ? inner.index : undefined,
+  };
 }
 
 /** The output axis along which the first store moves by one element, else the last output axis. */

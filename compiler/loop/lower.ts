@@ -14,6 +14,7 @@ import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View, viewOf } 
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
 import { type Decision, followReductions, fuse } from "./fuse.ts";
+import { halveFactors } from "./halve.ts";
 import { joinReductions } from "./join.ts";
 import { joinAttention } from "./join-attend.ts";
 import { CHANNELS_LAST, FILTERS_LAST, rowMajor } from "./layout.ts";
@@ -45,6 +46,8 @@ export interface LowerOptions {
   readonly copyPlanes?: boolean;
   /** What many rows are multiplied with is packed once for all of them, though it is no weight. */
   readonly packActivations?: boolean;
+  /** The same of panels of halves; see pack.ts. */
+  readonly halfPanels?: boolean;
   /** Long sums with few results in parts, for threads to share. */
   readonly sumInParts?: boolean;
   /** Buffers a kernel may bind; 8 if absent, which every WebGPU device allows. */
@@ -70,7 +73,8 @@ export function lowerAndExplain(
     [...halves].flatMap((node) => results.get(node) ?? []),
   );
   const split = splitRows({ ...plain, buffers: stored, run: run.kernels }, maxBufferBytes);
-  const packed = panelWidth > 0 ? packWeights(split, panelWidth, options) : split;
+  const halved = halves.size > 0 ? halveFactors(split) : split;
+  const packed = panelWidth > 0 ? packWeights(halved, panelWidth, options) : halved;
   const parted = options.sumInParts === true ? sumInParts(packed) : packed;
   const keep = new Set(packed.run.flatMap((kernel) => kernel.loads.map((load) => load.buffer)));
   const load = options.fuse ? fuse(packed.load, packed.buffers, { maxBindings, keep }) : nothingFused(packed.load);

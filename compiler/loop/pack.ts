@@ -7,6 +7,7 @@
  * to make up for it, they are packed in every run, just before their first use; and again before a use that comes much
  * later, as where a checkpointed region is computed again, for panels take as much memory as the weights themselves.
  */
+import { type Scalar, unary } from "../scalar.ts";
 import { bufferAt, loadAt, loadAxes, offsetOf } from "./access.ts";
 import { axis, constant, equal, flatten, key, strideOf } from "./affine.ts";
 import { canonical, reindex } from "./build.ts";
@@ -33,6 +34,8 @@ export interface PackOptions {
   readonly packFrom?: number | undefined;
   /** Also pack what else many rows are multiplied with. */
   readonly packActivations?: boolean | undefined;
+  /** Panels of what is rounded to halves are made of halves, where a device reads those as well. */
+  readonly halfPanels?: boolean | undefined;
 }
 
 /** The draft with every right operand that is a weight packed into panels of `width` columns. */
@@ -49,18 +52,18 @@ export function packWeights(draft: Draft, width: number, options: PackOptions): 
       id: buffers.length,
       name: `${source.name}.packed`,
       shape: plan.shape,
-      dtype: source.dtype,
+      dtype: plan.rounded && options.halfPanels === true ? "f16" : source.dtype,
       layout: { kind: "panels", width },
       role: learned ? "activation" : "constant",
     };
     const made = packing(kernel, plan, candidate);
     const now: Kernel[] = [];
-    const identity = [source.id, ...made.loads.flatMap((l) => l.index.map(key)), ...plan.shape].join();
+    const identity = [source.id, plan.rounded, ...made.loads.flatMap((l) => l.index.map(key)), ...plan.shape].join();
     const known = packed.get(identity);
     const kept = known !== undefined && (!learned || position - known.lastRead <= KEPT_FOR) ? known : undefined;
     if (kept === undefined) {
       buffers.push(candidate);
-      if (isPacked(made, buffers, source)) {
+      if (!plan.rounded && isPacked(made, buffers, source)) {
         buffers.pop();
         return [kernel];
       }
@@ -70,7 +73,8 @@ export function packWeights(draft: Draft, width: number, options: PackOptions): 
     if (kept !== undefined) kept.lastRead = position;
     const target = kept?.buffer ?? candidate;
     const read = { buffer: target.id, index: plan.index, guards: [], otherwise: 0 };
-    return [...now, { ...kernel, loads: kernel.loads.map((old, i) => (i === plan.at ? read : old)) }];
+    const loads = kernel.loads.map((old, i) => (i === plan.at ? read : old));
+    return [...now, { ...kernel, loads, body: plan.body }];
   });
   return { ...draft, buffers, load, run };
 }
@@ -79,6 +83,9 @@ interface PackPlan {
   /** Number of the load that is packed. */
   readonly at: number;
   readonly load: Kernel["loads"][number];
+  /** Whether halves are packed, and what the kernel's body is once they are. */
+  readonly rounded: boolean;
+  readonly body: Kernel["body"];
   /** Axes of the kernel it runs over: batch, then N, then K. */
   readonly axes: readonly number[];
   /** [...batch, N, K], and the place of each in terms of the kernel's axes. */
@@ -92,8 +99,9 @@ function planOf(
   { packFrom = 1, packActivations = false }: PackOptions,
 ): PackPlan | undefined {
   const contraction = classify(kernel, buffers);
-  const at = contraction?.right.plain;
+  const at = contraction?.right.plain ?? contraction?.right.rounded;
   if (contraction === undefined || at === undefined) return undefined;
+  const rounded = contraction.right.rounded !== undefined;
   const load = loadAt(kernel, at);
   const { role, dtype } = bufferAt(buffers, load.buffer);
   const { m } = contraction.sizes;
@@ -119,23 +127,33 @@ function planOf(
   return {
     at,
     load,
+    rounded,
+    body: rounded ? withoutRounding(kernel.body, contraction.right.value, at) : kernel.body,
     axes: [...batch, ...n, ...k],
     shape: [...sizes(batch), contraction.sizes.n, contraction.sizes.k],
     index: [...batch.map((a) => axis(a)), flat(n), flat(k)],
   };
 }
 
+/** The body of a product whose factor `right`, a rounded load, is rounded where it is read from. */
+function withoutRounding(body: Kernel["body"], right: Scalar, load: number): Kernel["body"] {
+  const plain = (factor: Scalar): Scalar => (factor === right ? { kind: "load", index: load } : factor);
+  return body.map((s) => (s.kind === "binary" ? { ...s, left: plain(s.left), right: plain(s.right) } : s));
+}
+
 /** The kernel that packs: a copy over batch, N and K. */
 function packing(kernel: Kernel, plan: PackPlan, target: Buffer): Kernel {
   const axes: Axis[] = plan.axes.map((a) => kernel.axes[a] ?? { name: "", size: 1 });
   const replacements = kernel.axes.map((_, a) => (plan.axes.includes(a) ? axis(plan.axes.indexOf(a)) : constant(0)));
+  const load: Scalar = { kind: "load", index: 0 };
+  const value = plan.rounded ? unary("half", load) : load;
   const copy: Kernel = {
     name: `${target.name.replace(/\.packed$/, "")}.pack`,
     axes: kernel.axes,
     loads: [plan.load],
     body: [],
     reduce: undefined,
-    stores: [{ buffer: target.id, index: plan.index, guards: [], value: { kind: "load", index: 0 } }],
+    stores: [{ buffer: target.id, index: plan.index, guards: [], value }],
     layers: kernel.layers,
     macs: 0,
   };

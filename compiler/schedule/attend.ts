@@ -38,7 +38,7 @@ import { axesOf } from "../loop/affine.ts";
 import type { Attention } from "../loop/attention.ts";
 import type { Contraction } from "../loop/contraction.ts";
 import { LOWEST, type Scalar } from "../scalar.ts";
-import { direct, fetch, multiplyStaged, type Staging, staged, stagingOf } from "./contract.ts";
+import { direct } from "./contract.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
 import {
   bind,
@@ -56,6 +56,7 @@ import {
 import { addressOf, type Flat } from "./flat.ts";
 import { type AttendPlan, type ContractPlan, describePlan } from "./plan.ts";
 import { type Depth, depthPoint, quadAlongSide, sideOf, sidePoint, sideQuad } from "./sides.ts";
+import { fetch, multiplyStaged, type Staging, staged, stagingOf } from "./staging.ts";
 import { accumulate, columnOf, range, rowOf, type Tile } from "./tile.ts";
 
 /** What the parts of the schedule share. */
@@ -162,10 +163,10 @@ export function attendProgram(flat: Flat, attention: Attention, plan: AttendPlan
 
 /** What one factor is gathered by: weights of rows by keys, times keys by features. */
 function valuesOf({ batch, rows, keys, features, sizes }: Attention, factor: number): Contraction {
-  const weights = { value: { kind: "const", value: 0 }, loads: [], plain: undefined } as const;
+  const weights = { value: { kind: "const", value: 0 }, loads: [], plain: undefined, rounded: undefined } as const;
   return {
     left: weights,
-    right: { value: { kind: "load", index: factor }, loads: [factor], plain: factor },
+    right: { value: { kind: "load", index: factor }, loads: [factor], plain: factor, rounded: undefined },
     batch,
     m: rows,
     n: features,

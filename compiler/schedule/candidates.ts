@@ -80,7 +80,7 @@ export function gpuPlans(
         contractPlans(flat, found.contraction, capability).map((plan) => ({
           plan,
           cost: contractCost(found.contraction, plan, capability),
-          order: `split ${plan.splitK}`,
+          order: `split ${plan.splitK}${plan.matrix === undefined ? "" : `, ${JSON.stringify(plan.matrix.config)}`}`,
         })),
       );
     case "attend":

@@ -20,16 +20,13 @@ import {
   groupNumber,
   int,
   LANES,
-  type Lane,
   lane,
   lanes,
-  load,
   local,
   loop,
   minimum,
   mul,
   rem,
-  store,
   sub,
   TRUE,
   when,
@@ -39,20 +36,11 @@ import type { Expr, LocalArray, Stmt } from "../kernel/ir.ts";
 import type { Contraction } from "../loop/contraction.ts";
 import { product } from "../loop/layout.ts";
 import { type Dispatch, dispatchOf } from "./dispatch.ts";
-import {
-  argumentName,
-  bind,
-  decode,
-  emitStores,
-  fresh,
-  gridOf,
-  hoist,
-  part,
-  storesVectors,
-  writerFor,
-} from "./emit.ts";
+import { bind, decode, fresh, gridOf, hoist, part, writerFor } from "./emit.ts";
 import { extentsOf, type Flat } from "./flat.ts";
-import { type ContractPlan, describePlan, PAD } from "./plan.ts";
+import { type MatrixTile, matrixTile, multiplyMatrices } from "./matrix.ts";
+import { type ContractPlan, describePlan, invocationsOf } from "./plan.ts";
+import { keepResults, type Sums, storePartial, storeResults } from "./results.ts";
 import {
   type Depth,
   depthPoint,
@@ -62,11 +50,11 @@ import {
   type Quad,
   quadAlongK,
   quadAlongSide,
-  type Side,
   sideOf,
   sidePoint,
   sideQuad,
 } from "./sides.ts";
+import { staged } from "./staging.ts";
 import { shared } from "./subgroup.ts";
 import { accumulate, columnOf, quadWithFixed, range, rowOf, type Tile, withFixed } from "./tile.ts";
 
@@ -102,7 +90,9 @@ export function contractProgram(
   const coords: (Expr | undefined)[] = [];
   decode(w, batch, c.batch, coords, out);
 
-  const acc = range(tm).map((i) =>
+  // Of a subgroup's matrices the device keeps the sums itself.
+  const use = plan.matrix;
+  const acc = (use === undefined ? range(tm) : []).map((i) =>
     range(tn / 4).map((j): Expr => {
       const name = fresh(w, `acc_${i}_${j}`);
       out.push({ kind: "var", name, value: widen(float(0)) });
@@ -123,6 +113,7 @@ export function contractProgram(
     ty: plan.stage === "subgroup" ? int(0) : bind(w, "ty", builtin("local.y"), out),
     invocation: bind(w, "invocation", builtin("local"), out),
   };
+  const matrices = use === undefined ? undefined : matrixTile(tile, use, out);
 
   // Steps along K: runs of BK positions of the innermost K axis inside loops over the others, or of all K axes flattened.
   const inner = product(extentsOf(kernel, c.k.slice(-1)));
@@ -131,7 +122,7 @@ export function contractProgram(
   const outer = nested ? c.k.slice(0, -1) : [];
   const perRun = Math.ceil(extent / bk);
   const steps = perRun * product(extentsOf(kernel, outer));
-  const multiply = MULTIPLY[plan.stage];
+  const multiply = matrices === undefined ? MULTIPLY[plan.stage] : withMatrices(matrices);
   const depthAt = (at: readonly (Expr | undefined)[]): Depth => ({
     axes: c.k,
     extent,
@@ -174,148 +165,37 @@ export function contractProgram(
     out.push({ kind: "for", name, from, to: minimum(add(from, int(share)), int(steps)), step: 1, body });
   }
 
-  const own = plan.stage === "subgroup" ? [keepResults(tile, out)] : [];
-  const kept = own[0] === undefined ? undefined : { results: own[0], none };
-  if (target.kind === "stores") storeResults(tile, kept, out);
-  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), kept, out);
+  const sums = sumsOf(tile, matrices, none, out);
+  if (target.kind === "stores") storeResults(tile, sums, out);
+  else storePartial(tile, target.buffer, add(mul(slice, int(c.sizes.batch)), batch), sums, out);
   const exact = workgroups[0] * workgroups[1] === groups;
   return dispatchOf(w, {
     plan: describePlan(plan),
     body: [...head, ...when(exact ? TRUE : compare("lt", group, int(groups)), out)],
-    locals: [...locals, ...own],
-    workgroupSize: [bn / tn, bm / tm, 1],
+    locals: [...locals, ...arraysOf(sums)],
+    workgroupSize: use === undefined ? [bn / tn, bm / tm, 1] : [invocationsOf(plan), 1, 1],
+    ...(use?.sized === true ? { subgroupSize: use.subgroup } : {}),
     workgroups,
   });
 }
 
-// -------------------------------------------------------------------------------------------- through workgroup memory
+type Multiply = (t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]) => readonly LocalArray[];
 
-/** How a tile lies in workgroup memory: [K][side], or [side][K] with rows padded and shuffled to spread over the banks. */
-export interface Staging {
-  readonly array: LocalArray;
-  readonly along: Side["along"];
-  /** Element of a position of the side and one of K, both within the tile; quads along K need multiples of four. */
-  readonly index: (position: Expr, k: Expr) => Expr;
+const withMatrices =
+  (own: MatrixTile): Multiply =>
+  (t, depth, first, head, body) =>
+    multiplyMatrices(t, own, depth, first, head, body);
+
+/** Where the sums are once all of K has passed. */
+function sumsOf(t: Tile, matrices: MatrixTile | undefined, none: Expr, out: Stmt[]): Sums {
+  if (matrices !== undefined) return { kind: "matrices", tile: matrices };
+  if (t.plan.stage === "subgroup") return { kind: "array", array: keepResults(t, out), none };
+  return { kind: "registers" };
 }
 
-export function stagingOf({ w, plan, arrays }: Tile, side: Side): Staging {
-  const [bm, bn, bk] = plan.tile;
-  const extent = side.name === "m" ? bm : bn;
-  const name = arrays?.[side.name] ?? fresh(w, side.name === "m" ? "left_tile" : "right_tile");
-  const { along } = side;
-  if (along === "side") {
-    return {
-      along,
-      array: { name, size: bk * extent, vec4: true },
-      index: (position, k) => add(mul(k, int(extent)), position),
-    };
-  }
-  if (side.name === "m") {
-    const index = (position: Expr, k: Expr): Expr => add(mul(position, int(bk)), k);
-    return { along, array: { name, size: bk * extent, vec4: true }, index };
-  }
-  // Neighbouring invocations read columns four apart: rows of one remainder by four are stored together, a quad wider
-  // than needed, so that these reads fall on different banks.
-  const pitch = bk + PAD;
-  const row = (position: Expr): Expr => add(mul(rem(position, 4), int(bn / 4)), div(position, 4));
-  return {
-    along,
-    array: { name, size: bn * pitch, vec4: true },
-    index: (position, k) => add(mul(row(position), int(pitch)), k),
-  };
-}
-
-export function staged(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: Stmt[]): readonly LocalArray[] {
-  const left = stagingOf(t, t.m);
-  const right = stagingOf(t, t.n);
-  const writes = [...fetch(t, t.m, left, depth, first, head, body), ...fetch(t, t.n, right, depth, first, head, body)];
-  body.push({ kind: "barrier" }, ...writes, { kind: "barrier" }, ...multiplyStaged(t, left, right));
-  return [left.array, right.array];
-}
-
-/** The product of two tiles in workgroup memory, added to the accumulators. */
-export function multiplyStaged(t: Tile, left: Staging, right: Staging): readonly Stmt[] {
-  const { w, plan } = t;
-  const [tm, tn] = plan.thread;
-  const across = plan.tile[1] / tn;
-  return loop(fresh(w, "kk"), plan.tile[2], 4, (kk) => {
-    const out: Stmt[] = [];
-    const row = (i: number): Expr => add(mul(t.ty, int(tm)), int(i));
-    const column = (j: number): Expr => add(mul(t.tx, int(4)), int(j * across * 4));
-    const read = (s: Staging, what: string, position: Expr, k: Expr): Expr =>
-      bind(w, what, load("vec4", s.array.name, s.index(position, k)), out);
-    const a = left.along === "k" ? range(tm).map((i) => read(left, "a", row(i), kk)) : [];
-    const b = right.along === "k" ? range(tn).map((i) => read(right, "b", add(column(i >> 2), int(i & 3)), kk)) : [];
-    for (const l of LANES) {
-      const k = add(kk, int(l));
-      const ra = left.along === "k" ? [] : range(tm / 4).map((q) => read(left, "a", row(4 * q), k));
-      const valueA = (i: number): Expr =>
-        left.along === "k" ? lane(part(a, i), l) : lane(part(ra, i >> 2), LANES[i & 3] ?? 0);
-      for (const j of range(tn / 4)) {
-        const quad =
-          right.along === "k"
-            ? bind(
-                w,
-                "b",
-                lanes((column) => lane(part(b, 4 * j + column), l)),
-                out,
-              )
-            : read(right, "b", column(j), k);
-        for (const i of range(tm)) out.push(accumulate(part(part(t.acc, i), j), valueA(i), quad));
-      }
-    }
-    return out;
-  });
-}
-
-/** Loads this invocation's quads of a tile into registers and returns the statements that put them into place. */
-export function fetch(
-  t: Tile,
-  side: Side,
-  staging: Staging,
-  depth: Depth,
-  first: Expr,
-  head: Stmt[],
-  body: Stmt[],
-): readonly Stmt[] {
-  const { w, plan, c } = t;
-  const [bm, bn, bk] = plan.tile;
-  const extent = side.name === "m" ? bm : bn;
-  const start = side.name === "m" ? t.row : t.column;
-  const exact = side.total % extent === 0;
-  const invocations = (bm / plan.thread[0]) * (bn / plan.thread[1]);
-  const quads = (extent * bk) / 4;
-  const perLine = (side.along === "k" ? bk : extent) / 4;
-  const known = [...c.batch, ...side.axes];
-  const writes: Stmt[] = [];
-  for (const j of range(Math.ceil(quads / invocations))) {
-    const unit = add(t.invocation, int(j * invocations));
-    // Whole lines are skipped from one round to the next wherever a line divides the workgroup.
-    const even = invocations % perLine === 0;
-    const number = even ? t.invocation : unit;
-    const line = bind(w, "line", add(div(number, perLine), int(even ? (j * invocations) / perLine : 0)), head);
-    const offset = bind(w, "quad", mul(rem(number, perLine), int(4)), head);
-    const partial = (j + 1) * invocations > quads;
-    const guarded: Stmt[] = partial ? [] : body;
-    let value: Expr;
-    if (side.along === "k") {
-      const point = hoist(w, side.loads, known, sidePoint(w, side, t.base, add(start, line), exact, head), head);
-      value = quadAlongK(w, side, point, depthQuad(w, depth, add(first, offset), guarded), guarded);
-    } else {
-      const quad = hoistQuad(w, side, known, sideQuad(w, side, t.base, add(start, offset), exact, head), head);
-      value = quadAlongSide(w, side, quad, depthPoint(w, depth, add(first, line), guarded), guarded);
-    }
-    const index = side.along === "k" ? staging.index(line, offset) : staging.index(offset, line);
-    const inTile = partial ? compare("lt", unit, int(quads)) : TRUE;
-    if (!partial) writes.push(store(staging.array.name, index, bind(w, "staged", value, body)));
-    else {
-      const name = fresh(w, "staged");
-      body.push({ kind: "var", name, value: widen(float(0)) });
-      body.push(...when(inTile, [...guarded, { kind: "assign", name, value }]));
-      writes.push(...when(inTile, [store(staging.array.name, index, local("vec4", name))]));
-    }
-  }
-  return writes;
+function arraysOf(sums: Sums): readonly LocalArray[] {
+  if (sums.kind === "registers") return [];
+  return [sums.kind === "array" ? sums.array : sums.tile.area];
 }
 
 // ---------------------------------------------------------------------------------------------- without workgroup memory
@@ -382,93 +262,8 @@ export function direct(t: Tile, depth: Depth, first: Expr, head: Stmt[], body: S
   return [];
 }
 
-/** Puts the accumulators where a loop can count them: the stores' text, and what it becomes, would be long otherwise. */
-function keepResults({ w, plan, acc }: Tile, out: Stmt[]): LocalArray {
-  const [tm, tn] = plan.thread;
-  const name = fresh(w, "results");
-  for (const [i, row] of acc.entries())
-    for (const [j, quad] of row.entries()) out.push(store(name, int(i * tn + 4 * j), quad));
-  return { name, size: tm * tn, vec4: true, private: true };
-}
-
-const MULTIPLY = { workgroup: staged, registers: direct, subgroup: shared } as const;
-
-// ------------------------------------------------------------------------------------------------------------- results
-
-/** Results that a loop takes out of an array. */
-interface Kept {
-  readonly results: LocalArray;
-  /** Zero, as a loop's end may be written with it. */
-  readonly none: Expr;
-}
-
-/** Writes one result, or a quad of them (`l` undefined), at a position along N. */
-type Result = (column: Expr, acc: Expr, l: Lane | undefined, out: Stmt[]) => void;
-
-/** The kernel's epilogue and stores for this invocation's outputs. */
-function storeResults(t: Tile, kept: Kept | undefined, out: Stmt[]): void {
-  const { w, m, n } = t;
-  const last = n.axes.at(-1);
-  forEachResult(t, kept, storesVectors(w.flat, last), out, (row, inRow) => {
-    const atRow = sidePoint(w, m, t.base, row, true, inRow);
-    return (column, acc, l, inner) => {
-      const single = sidePoint(w, n, atRow, column, true, inner);
-      const point = l === undefined && last !== undefined ? { ...single, lanes: last } : single;
-      emitStores(w, point, inner, () => (l === undefined ? acc : lane(acc, l)));
-    };
-  });
-}
-
-/** This slice's sums, for the kernel that adds the slices. */
-function storePartial(t: Tile, buffer: number, plane: Expr, kept: Kept | undefined, out: Stmt[]): void {
-  const { w, m, n } = t;
-  const asVectors = n.total % 4 === 0;
-  if (asVectors) w.wide.add(buffer);
-  const name = argumentName(w, buffer);
-  forEachResult(t, kept, asVectors, out, (row) => (column, acc, l, inner) => {
-    const index = add(mul(add(mul(plane, int(m.total)), row), int(n.total)), column);
-    inner.push(store(name, index, l === undefined ? acc : lane(acc, l)));
-  });
-}
-
-/** Calls for every row of this invocation, then for every quad or lane in it, inside the tests that these are results. */
-function forEachResult(
-  t: Tile,
-  kept: Kept | undefined,
-  asVectors: boolean,
-  out: Stmt[],
-  atRow: (row: Expr, out: Stmt[]) => Result,
-): void {
-  const { w, m, n, plan } = t;
-  const [bm, bn] = plan.tile;
-  const writeRow = (row: Expr, accumulators: readonly Expr[], inRow: Stmt[]): void => {
-    const write = atRow(bind(w, "row", row, inRow), inRow);
-    for (const [j, acc] of accumulators.entries()) {
-      for (const l of asVectors ? ([undefined] as const) : LANES) {
-        const column = add(columnOf(t, j), int(l ?? 0));
-        const inColumn: Stmt[] = [];
-        write(bind(w, "column", column, inColumn), acc, l, inColumn);
-        inRow.push(...when(n.total % bn === 0 ? TRUE : compare("lt", column, int(n.total)), inColumn));
-      }
-    }
-  };
-  if (kept !== undefined) {
-    const short = minimum(sub(int(m.total - bm), t.row), int(0));
-    const to = add(int(bm), m.total % bm === 0 ? kept.none : short);
-    const name = fresh(w, "r");
-    const at = local("i32", name);
-    const body: Stmt[] = [];
-    const accumulators = range(plan.thread[1] / 4).map((j) =>
-      bind(w, "acc", load("vec4", kept.results.name, add(mul(at, int(plan.thread[1])), int(4 * j))), body),
-    );
-    writeRow(add(t.row, at), accumulators, body);
-    out.push({ kind: "for", name, from: int(0), to, step: 1, body });
-    return;
-  }
-  for (const [i, accumulators] of t.acc.entries()) {
-    const row = rowOf(t, i);
-    const inRow: Stmt[] = [];
-    writeRow(row, accumulators, inRow);
-    out.push(...when(m.total % bm === 0 ? TRUE : compare("lt", row, int(m.total)), inRow));
-  }
-}
+const MULTIPLY: Readonly<Record<ContractPlan["stage"], Multiply>> = {
+  workgroup: staged,
+  registers: direct,
+  subgroup: shared,
+};

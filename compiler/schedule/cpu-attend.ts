@@ -143,8 +143,8 @@ function contextOf(kernel: Kernel, attention: Attention, plan: AttendPlan): Cont
   const ofValues = gathered.map(({ factor }, i): Packing => {
     const c: Contraction = {
       // The left factor is the tile of weights, which lies in scratch memory already.
-      left: { value: { kind: "const", value: 0 }, loads: [], plain: undefined },
-      right: { value: { kind: "load", index: factor }, loads: [factor], plain: factor },
+      left: { value: { kind: "const", value: 0 }, loads: [], plain: undefined, rounded: undefined },
+      right: { value: { kind: "load", index: factor }, loads: [factor], plain: factor, rounded: undefined },
       batch: attention.batch,
       m: attention.rows,
       n: attention.features,

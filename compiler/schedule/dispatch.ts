@@ -19,6 +19,7 @@ interface Written {
   readonly body: readonly Stmt[];
   readonly locals: readonly LocalArray[];
   readonly workgroupSize: readonly [number, number, number];
+  readonly subgroupSize?: number;
   readonly workgroups: readonly [number, number, number];
 }
 

@@ -13,6 +13,7 @@ import { product } from "../loop/layout.ts";
 import { REDUCERS } from "../loop/reducers.ts";
 import { storesVectors } from "./emit.ts";
 import { extentsOf, type Flat, laneAccess } from "./flat.ts";
+import { type MatrixUse, matrixBytes, matrixUses } from "./matrix-use.ts";
 import { sideOf } from "./sides.ts";
 
 /** One invocation computes `vec` neighbours along the last axis, which 4 needs to be stored as vectors. */
@@ -51,6 +52,20 @@ export interface ContractPlan {
   readonly stage: "workgroup" | "registers" | "subgroup";
   /** Workgroups that share one output tile, each with its part of K; a second kernel adds their results. */
   readonly splitK: number;
+  /**
+   * With stage `workgroup`: subgroups multiply tiles as matrices of the device's hardware. TM and TN are then what a
+   * subgroup computes, multiples of the matrices' M and N, and BK is one of their K.
+   */
+  readonly matrix?: MatrixUse;
+}
+
+/** Invocations of a workgroup. */
+export function invocationsOf({
+  tile: [bm, bn],
+  thread: [tm, tn],
+  matrix,
+}: Pick<ContractPlan, "tile" | "thread" | "matrix">): number {
+  return (bm / tm) * (bn / tn) * (matrix?.subgroup ?? 1);
 }
 
 /**
@@ -80,7 +95,10 @@ export function describePlan(plan: Plan): string {
       return `reduce, ${plan.outputs} outputs of ${plan.vec} by ${plan.slices} slices a workgroup`;
     case "contract": {
       const split = plan.splitK === 1 ? "" : `, K split in ${plan.splitK}`;
-      return `contract, tile ${plan.tile.join("x")}, thread ${plan.thread.join("x")}, through ${plan.stage}${split}`;
+      const { config } = plan.matrix ?? {};
+      const part = config === undefined ? "thread" : "subgroup";
+      const way = config === undefined ? "" : `, matrices ${config.m}x${config.n}x${config.k} of ${config.input}`;
+      return `contract, tile ${plan.tile.join("x")}, ${part} ${plan.thread.join("x")}, through ${plan.stage}${way}${split}`;
     }
     case "attend": {
       const [bd, td] = plan.features;
@@ -200,7 +218,7 @@ function chooseAttend(attention: Attention, capability: WebGPUCapability): Atten
 /** Floats between the rows of a right tile that lies along K, so that columns fall on different memory banks. */
 export const PAD = 4;
 
-type Shape = Pick<ContractPlan, "tile" | "thread" | "stage">;
+type Shape = Omit<ContractPlan, "schedule" | "splitK">;
 
 /** Tiles worth considering on GPUs with workgroup memory; the first are for large products. */
 const STAGED: readonly Shape[] = (
@@ -239,18 +257,42 @@ function withinSubgroup(subgroups: WebGPUCapability["subgroups"]): readonly Shap
     );
 }
 
+/**
+ * Tiles for the hardware that multiplies matrices, in parts of which each subgroup has one: four subgroups a workgroup.
+ */
+const WITH_MATRICES = [
+  [128, 128, 32, 64, 64],
+  [128, 64, 32, 64, 32],
+  [64, 128, 32, 32, 64],
+  [64, 64, 32, 32, 32],
+  [64, 32, 32, 32, 16],
+  [32, 64, 32, 16, 32],
+  [32, 32, 32, 16, 16],
+] as const;
+
+function matrixShapes(flat: Flat, c: Contraction, capability: WebGPUCapability): readonly Shape[] {
+  return matrixUses(flat, c, capability).flatMap((matrix) =>
+    WITH_MATRICES.filter(
+      ([, , bk, tm, tn]) => bk % matrix.config.k === 0 && tm % matrix.config.m === 0 && tn % matrix.config.n === 0,
+    ).map(([bm, bn, bk, tm, tn]): Shape => ({ tile: [bm, bn, bk], thread: [tm, tn], stage: "workgroup", matrix })),
+  );
+}
+
 const SPLITS = [1, 2, 4, 8, 16, 32, 64, 128] as const;
 
-/** Plans that `choosePlan` weighs against each other, at most forty, in a fixed order. */
+/** Plans that `choosePlan` weighs against each other, at most eighty, in a fixed order. */
 export function contractPlans(flat: Flat, c: Contraction, capability: WebGPUCapability): readonly ContractPlan[] {
   const pad = sideOf(flat, c, "n").along === "k" ? PAD : 0;
   const { limits, software, subgroups } = capability;
   const shapes = software
     ? [...withinSubgroup(subgroups), ...SOFTWARE]
-    : [...(c.sizes.m <= 16 ? DIRECT : []), ...STAGED];
-  const fits = shapes.filter(({ tile: [bm, bn, bk], thread: [tm, tn], stage }) => {
-    const invocations = (bm / tm) * (bn / tn);
-    const bytes = stage === "workgroup" ? 4 * (bm * bk + bn * (bk + pad)) : 0;
+    : [...(c.sizes.m <= 16 ? DIRECT : []), ...matrixShapes(flat, c, capability), ...STAGED];
+  const fits = shapes.filter((shape) => {
+    const { stage, matrix } = shape;
+    const [bm, bn, bk] = shape.tile;
+    const invocations = invocationsOf(shape);
+    const plainBytes = stage === "workgroup" ? 4 * (bm * bk + bn * (bk + pad)) : 0;
+    const bytes = matrix === undefined ? plainBytes : matrixBytes(shape, matrix);
     // A tile more than twice as long as the matrix only wastes.
     const sensible = stage !== "workgroup" || (bm <= Math.max(32, 2 * c.sizes.m) && bn <= Math.max(32, 2 * c.sizes.n));
     const possible =
@@ -264,11 +306,10 @@ export function contractPlans(flat: Flat, c: Contraction, capability: WebGPUCapa
     // Splitting pays while tiles alone do not fill the device and every part keeps a few steps.
     const most = (shape.stage === "workgroup" ? 4 : 8) * CORES;
     const splits = SPLITS.filter((s) => s === 1 || (!software && tiles * s <= most && steps / s >= 4));
-    const { tile, thread, stage } = shape;
     const some = splits.length > 4 ? [...splits.slice(-4), 1] : splits;
-    return some.map((splitK): ContractPlan => ({ schedule: "contract", tile, thread, stage, splitK }));
+    return some.map((splitK): ContractPlan => ({ schedule: "contract", ...shape, splitK }));
   });
-  return plans.slice(0, 40);
+  return plans.slice(0, 80);
 }
 
 /** A middle-sized GPU: multiprocessors, f32 multiply-adds a clock in each, bytes of memory traffic a clock in all. */
@@ -278,6 +319,8 @@ const BYTES = 1024;
 /** Invocations that a multiprocessor needs to hide arithmetic latency, and to keep its share of the memory busy. */
 const HIDING = 256;
 const STREAMING = 384;
+/** How many times as fast the hardware for matrices multiplies, as far as it can be fed. */
+const MATRICES = { f16: 6, f32: 1.3 };
 /** Clocks between two dependent dispatches. */
 const DISPATCH = 6000;
 
@@ -293,14 +336,16 @@ function gpuCost(c: Contraction, plan: ContractPlan): number {
   const columns = Math.ceil(n / bn);
   const groups = batch * rows * columns * plan.splitK;
   const depth = Math.ceil(k / bk / plan.splitK) * bk;
-  const invocations = (bm / tm) * (bn / tn);
+  const invocations = invocationsOf(plan);
   // Workgroup memory delivers 32 floats a clock: a quad of the right tile takes two clocks a subgroup of 32, one of the
-  // left tile, which neighbours share, one. Caches deliver less.
-  const reads = (2 / tm + 1 / tn) * (plan.stage === "workgroup" ? 0.7 : 1.5);
+  // left tile, which neighbours share, one. Caches deliver less. A subgroup reads its matrices once for all their sums.
+  const input = plan.matrix?.config.input;
+  const reads = input === undefined ? (2 / tm + 1 / tn) * (plan.stage === "workgroup" ? 0.7 : 1.5) : 16 / tm + 16 / tn;
+  const rate = LANES * (input === undefined ? 1 : MATRICES[input]);
   // Loading: 48 bytes a clock from the cache and the arithmetic of addresses, half of it behind other workgroups' work.
   const fetch = plan.stage === "workgroup" ? 0.07 * (bm + bn) * depth : 0;
   const resident = Math.min(Math.ceil(groups / CORES), Math.max(1, Math.floor(1024 / invocations))) * invocations;
-  const compute = ((bm * bn * depth * (1 + reads)) / LANES) * Math.max(1, HIDING / resident) + fetch;
+  const compute = ((bm * bn * depth * (1 + reads)) / rate) * Math.max(1, HIDING / resident) + fetch;
   // The last round is half full on average.
   const rounds = groups <= CORES ? 1 : groups / CORES + 0.5;
   const again = 0.1 * 4 * batch * (m * k * (columns - 1) + k * n * (rows - 1));

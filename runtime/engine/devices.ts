@@ -4,7 +4,7 @@
  * An adapter becomes a Capability record here, and from there on the compiler needs no device.
  */
 import { readdirSync } from "node:fs";
-import type { WasmCapability, WebGPUCapability } from "../../compiler/capability.ts";
+import type { MatrixConfig, WasmCapability, WebGPUCapability } from "../../compiler/capability.ts";
 import type { Program } from "../../compiler/program.ts";
 import { EngineError, type Runner } from "./runner.ts";
 import { wasmCapability } from "./wasm/capability.ts";
@@ -30,9 +30,26 @@ export interface WebGPUReport {
 const held: Set<GPU> = new Set();
 Reflect.set(globalThis, Symbol.for("netc.gpu"), held);
 
+/** What Dawn has to be told: hardware for matrices is an experiment of its, and halves are left out on NVIDIA's by default. */
+const OPTIONS = ["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"];
+
 function subgroupSizes(features: readonly string[], info: GPUAdapterInfo): WebGPUCapability["subgroups"] {
   const { subgroupMinSize: min, subgroupMaxSize: max } = info;
-  return features.includes("subgroups") && min !== undefined && max !== undefined ? { min, max } : undefined;
+  if (!features.includes("subgroups") || min === undefined || max === undefined) return undefined;
+  return features.includes("subgroup-size-control") ? { min, max, sized: true } : { min, max };
+}
+
+/** The shapes that an adapter's hardware multiplies, of halves and f32; Dawn's `GPUSubgroupMatrixConfig`. */
+function matrixConfigs(features: readonly string[], info: GPUAdapterInfo): readonly MatrixConfig[] {
+  if (!features.includes("chromium-experimental-subgroup-matrix")) return [];
+  const found: unknown = Reflect.get(info, "subgroupMatrixConfigs");
+  const isFloat = (type: unknown): type is "f16" | "f32" => type === "f16" || type === "f32";
+  return (Array.isArray(found) ? found : []).flatMap((each: object): MatrixConfig[] => {
+    const [m, n, k] = ["M", "N", "K"].map((name) => Number(Reflect.get(each, name)));
+    const [input, result] = ["componentType", "resultComponentType"].map((name): unknown => Reflect.get(each, name));
+    const known = m !== undefined && n !== undefined && k !== undefined && isFloat(input) && isFloat(result);
+    return known ? [{ m, n, k, input, result }] : [];
+  });
 }
 
 function describe(adapter: GPUAdapter): AdapterReport {
@@ -49,7 +66,7 @@ function describe(adapter: GPUAdapter): AdapterReport {
       software,
       f16: features.includes("shader-f16"),
       subgroups: subgroupSizes(features, info),
-      matrix: [],
+      matrix: matrixConfigs(features, info),
       limits: {
         maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
         maxBufferSize: limits.maxBufferSize,
@@ -73,7 +90,7 @@ export async function probeWebGPU(): Promise<WebGPUReport> {
   let gpu: GPU;
   try {
     const { create } = await import("webgpu");
-    gpu = create([]);
+    gpu = create(OPTIONS);
   } catch (error) {
     return {
       gpu: undefined,

@@ -27,9 +27,26 @@ interface PreparedStep {
   readonly workgroups: readonly [number, number, number];
 }
 
-/** Whether kernels pass numbers between the invocations of a subgroup. */
-function usesSubgroups(program: Program): boolean {
-  return program.kernels.some(({ code }) => typeof code === "string" && /^enable subgroups;$/m.test(code));
+/** Features of WebGPU behind the extensions of WGSL that kernels ask for. The last is Dawn's, and not in the types. */
+const FEATURES: Readonly<Record<string, GPUFeatureName>> = {
+  f16: "shader-f16",
+  subgroups: "subgroups",
+  subgroup_size_control: "subgroup-size-control",
+  chromium_experimental_subgroup_matrix: "chromium-experimental-subgroup-matrix" as GPUFeatureName,
+};
+
+/** The features that a program's kernels need. */
+function featuresOf(program: Program): ReadonlySet<GPUFeatureName> {
+  const found = new Set<GPUFeatureName>();
+  for (const { code } of program.kernels) {
+    if (typeof code !== "string") continue;
+    for (const [, extension = ""] of code.matchAll(/^enable (\w+);$/gm)) {
+      const feature = FEATURES[extension];
+      if (feature === undefined) throw new Error(`internal: no feature of WebGPU gives ${extension}`);
+      found.add(feature);
+    }
+  }
+  return found;
 }
 
 /** Limits of the target that this adapter does not reach, the first of them as a problem. */
@@ -40,16 +57,24 @@ function checkLimits(program: Program, adapter: GPUAdapter): void {
       what: `this program was compiled for ${program.target.kind}, not for WebGPU`,
     });
   }
-  if (program.target.f16 && !adapter.features.has("shader-f16")) {
+  const features = featuresOf(program);
+  if ((program.target.f16 || features.has("shader-f16")) && !adapter.features.has("shader-f16")) {
     throw new EngineError({
       kind: "no-device",
       what: "this program was compiled for a device with half precision (`shader-f16`), which this adapter has not; compile it for this device, in f32",
     });
   }
+  const missing = [...features].find((feature) => /matrix$|control$/.test(feature) && !adapter.features.has(feature));
+  if (missing !== undefined) {
+    throw new EngineError({
+      kind: "no-device",
+      what: `this program was compiled for a device with \`${missing}\`, which this adapter has not; compile it for this device`,
+    });
+  }
   const { subgroups } = program.target;
   const { subgroupMinSize: min, subgroupMaxSize: max } = adapter.info;
   const alike = adapter.features.has("subgroups") && min === subgroups?.min && max === subgroups?.max;
-  if (usesSubgroups(program) && !alike) {
+  if (features.has("subgroups") && !alike) {
     throw new EngineError({
       kind: "no-device",
       what: `this program was compiled for a device with subgroups of ${subgroups?.max}, which this adapter has not; compile it for this device`,
@@ -80,10 +105,7 @@ export async function openWebGPU(
   if (program.target.kind !== "webgpu") throw new EngineError({ kind: "usage", what: "not a WebGPU program" });
   const device = await adapter.requestDevice({
     requiredLimits: { ...program.target.limits },
-    requiredFeatures: [
-      ...(program.target.f16 ? (["shader-f16"] as const) : []),
-      ...(usesSubgroups(program) ? (["subgroups"] as const) : []),
-    ],
+    requiredFeatures: [...new Set([...featuresOf(program), ...(program.target.f16 ? (["shader-f16"] as const) : [])])],
   });
   instances.set(device, gpu);
   const info = adapter.info;

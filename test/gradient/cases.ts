@@ -4,7 +4,15 @@
  * the operator table that has a gradient, and each scalar function, must be in it (`ops.test.ts`).
  */
 import type { Graph, GraphNode, OpAttrs } from "../../compiler/graph/graph.ts";
-import { BINARY, type BinaryFn, COMPARE, type CompareFn, UNARY, type UnaryFn } from "../../compiler/scalar.ts";
+import {
+  BINARY,
+  type BinaryFn,
+  COMPARE,
+  type CompareFn,
+  type TensorFn,
+  UNARY,
+  type UnaryFn,
+} from "../../compiler/scalar.ts";
 import { dims, Net, randomValues } from "../loop/nets.ts";
 import { leavesOf, type Values } from "./check.ts";
 
@@ -249,7 +257,10 @@ function positive(net: Net, x: GraphNode): GraphNode {
 /** Cases of functions whose derivative is 0 everywhere. */
 export const FLAT: readonly string[] = ["unary floor", "unary ceil", "unary is_finite"];
 
-const UNARIES: readonly Case[] = (Object.keys(UNARY) as UnaryFn[]).map((fn) => ({
+/** Every function of a tensor graph: all but `half`, which only kernels have. */
+export const isTensorFn = (fn: UnaryFn): fn is TensorFn => fn !== "half";
+
+const UNARIES: readonly Case[] = (Object.keys(UNARY) as UnaryFn[]).filter(isTensorFn).map((fn) => ({
   name: `unary ${fn}`,
   make: (net, leaf) => {
     const x = leaf("x", [3, 5]);

@@ -6,7 +6,7 @@
  * computed in f64. Batch norm uses its running statistics; dropout is the identity unless it has counters.
  */
 import type { Graph, GraphNode, NodeOf, OpAttrs } from "../../compiler/graph/graph.ts";
-import type { BinaryFn, CompareFn, UnaryFn } from "../../compiler/scalar.ts";
+import type { BinaryFn, CompareFn, TensorFn } from "../../compiler/scalar.ts";
 import { isKnown } from "../../compiler/size.ts";
 import { attention } from "./attend.ts";
 import { uniformNumber } from "./philox.ts";
@@ -384,7 +384,7 @@ function castTo({ attrs }: NodeOf<"cast">, x: number): number {
 
 // ---------------------------------------------------------------------------------------------------- scalar functions
 
-const UNARY: { readonly [K in UnaryFn]: (x: number) => number } = {
+const UNARY: { readonly [K in TensorFn]: (x: number) => number } = {
   neg: (x) => -x,
   abs: Math.abs,
   exp: Math.exp,

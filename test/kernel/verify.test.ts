@@ -1,7 +1,7 @@
 /** The verifier: a good program passes, and every check fires on a program that breaks its rule and no other. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
+import { type MatrixConfig, WASM_DEFAULT, WEBGPU_DEFAULT, type WebGPUCapability } from "../../compiler/capability.ts";
 import {
   add,
   broadcast,
@@ -237,6 +237,7 @@ describe("subgroups", () => {
     verifyKernel({ ...GOOD, body: [...GOOD.body, ...body] }, { ...WEBGPU_DEFAULT, subgroups: { min, max } });
   const given = value(broadcast(float(1), 63));
   const no = "the workgroup is no subgroup of the device";
+  const unknown = "subgroups of the device are of no known size";
   test("pass numbers on where the workgroup is one of them", () => {
     expect(of(64, 64, given)).toEqual([]);
     expect(of(64, 64, { kind: "let", name: "me", value: builtin("subgroup") })).toEqual([]);
@@ -244,7 +245,7 @@ describe("subgroups", () => {
   test.each<[string, readonly string[], string]>([
     ["no subgroups", withBody(given), no],
     ["subgroups of several sizes", of(32, 64, given), no],
-    ["smaller subgroups", of(32, 32, { kind: "let", name: "me", value: builtin("subgroup") }), no],
+    ["several sizes for a number", of(16, 32, { kind: "let", name: "me", value: builtin("subgroup") }), unknown],
     ["nobody there", of(64, 64, value(broadcast(float(1), 64))), "a subgroup has no invocation 64"],
     [
       "some invocations only",
@@ -257,6 +258,101 @@ describe("subgroups", () => {
     const locals = [...GOOD.locals, { name: "own", size: 4096, vec4: true, private: true }];
     expect(faults({ locals })).toEqual([]);
   });
+});
+
+describe("matrices", () => {
+  const config: MatrixConfig = { m: 16, n: 8, k: 16, input: "f16", result: "f32" };
+  const device: WebGPUCapability = { ...WEBGPU_DEFAULT, f16: true, subgroups: { min: 32, max: 32 }, matrix: [config] };
+  const load = (change: Partial<Extract<Stmt, { kind: "matrix-load" }>>): Stmt => ({
+    kind: "matrix-load",
+    name: "a",
+    side: "left",
+    config,
+    from: "left",
+    index: int(0),
+    stride: 20,
+    lines: "rows",
+    ...change,
+  });
+  const right: Partial<Extract<Stmt, { kind: "matrix-load" }>> = { name: "b", side: "right", from: "right", stride: 8 };
+  const result: Stmt = { kind: "matrix-result", name: "c", config };
+  const multiply: Stmt = { kind: "matrix-multiply", left: "a", right: "b", to: "c" };
+  const write = (change: Partial<Extract<Stmt, { kind: "matrix-store" }>>): Stmt => ({
+    kind: "matrix-store",
+    name: "c",
+    to: "sums",
+    index: int(0),
+    stride: 8,
+    ...change,
+  });
+  const locals = [
+    ...GOOD.locals,
+    { name: "left", size: 320, vec4: true, half: true },
+    { name: "right", size: 128, vec4: false, half: true },
+    { name: "sums", size: 128, vec4: false },
+  ];
+  const of = (body: readonly Stmt[], on: WebGPUCapability = device, change: Partial<KernelProgram> = {}) =>
+    verifyKernel({ ...GOOD, locals, body: [...GOOD.body, ...body], ...change }, on);
+  const all = [result, load({}), load(right), multiply, write({})];
+
+  test("are multiplied where the device has their shape", () => {
+    expect(of(all)).toEqual([]);
+    // A right factor by columns.
+    const turned = { ...right, lines: "columns", stride: 16 } as const;
+    expect(of([result, load({}), load(turned), multiply, write({})])).toEqual([]);
+    const sized = { ...device, subgroups: { min: 8, max: 32, sized: true } };
+    expect(of(all, sized, { subgroupSize: 16 })).toEqual([]);
+  });
+  const none = "the device multiplies no 16x16 by 16x8 of f16 to f32";
+  const twice = (fault: string): readonly string[] => [fault, fault, fault];
+  test.each<[string, readonly string[], readonly string[]]>([
+    ["no such shape", of(all, { ...device, matrix: [{ ...config, m: 8 }] }), twice(none)],
+    ["subgroups of several sizes", of(all, { ...device, subgroups: { min: 8, max: 32 } }), twice(none)],
+    ["half a subgroup", of(all, { ...device, subgroups: { min: 128, max: 128 } }), twice(none)],
+    [
+      "subgroups of a size that is not to be had",
+      of([], { ...device, subgroups: { min: 8, max: 32, sized: true } }, { subgroupSize: 64 }),
+      ["the device makes no subgroups of 64 when asked"],
+    ],
+    ["halves", of([], { ...device, f16: false }), ["the device has no halves"]],
+    [
+      "rounding",
+      of([value({ kind: "unary", type: "f32", fn: "half", value: float(1) })], WEBGPU_DEFAULT, { locals: GOOD.locals }),
+      ["the device has no halves"],
+    ],
+    [
+      "control flow that differs",
+      of([{ kind: "if", condition: compare("lt", x, int(9)), then: [result], otherwise: [] }]),
+      ["a matrix stands in control flow that is not uniform"],
+    ],
+    ["a result that is none", of([load({}), load(right), { ...multiply, to: "a" }]), ["a is no result matrix"]],
+    ["sides exchanged", of([result, load({}), load({ name: "b" }), multiply]), ["b is no right matrix"]],
+    [
+      "different shapes",
+      of([{ ...result, config: { ...config, n: 16 } }, load({}), load(right), multiply], {
+        ...device,
+        matrix: [config, { ...config, n: 16 }],
+      }),
+      ["c: matrices of different shapes are multiplied"],
+    ],
+    ["a buffer", of([load({ from: "wide" })]), ["wide is no workgroup memory"]],
+    [
+      "f32 for halves",
+      of([load({ from: "tile", index: int(0) })]),
+      ["tile: its elements are not f16", "tile has no room for 16 lines of 16"],
+    ],
+    ["lines beyond the end", of([load({ index: int(8) })]), ["left has no room for 16 lines of 16"]],
+    ["a place of the wrong type", of([load({ index: float(0) })]), ["left is indexed by f32"]],
+    ["lines that overlap", of([load({ stride: 12 })]), ["left: lines of 16 are 12 apart"]],
+    ["lines off the vectors", of([load({ stride: 17 })]), ["left: lines 17 apart in an array of vec4"]],
+    ["results beyond the end", of([result, write({ index: int(8) })]), ["sums has no room for 16 lines of 8"]],
+    ["a number", of([result, value({ kind: "var", type: "f32", name: "c" })]), ["c: a result matrix is used as f32"]],
+    [
+      "a number assigned",
+      of([result, { kind: "assign", name: "c", value: float(0) }]),
+      ["c: a result matrix is assigned f32"],
+    ],
+  ])("%s", (_, found, wanted) => expect(found).toEqual(wanted));
 });
 
 /**

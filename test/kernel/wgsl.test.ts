@@ -146,6 +146,98 @@ test("a program renders with its header, its arrays and its loops", () => {
   `);
 });
 
+test("matrices of subgroups, in both syntaxes", async () => {
+  const config = { m: 8, n: 16, k: 32, input: "f16", result: "f32" } as const;
+  const given: KernelProgram = {
+    ...program([
+      { kind: "matrix-result", name: "c", config },
+      { kind: "let", name: "own", value: mul(builtin("subgroup.number"), int(4)) },
+      {
+        kind: "matrix-load",
+        name: "a",
+        side: "left",
+        config,
+        from: "left",
+        index: local("i32", "own"),
+        stride: 40,
+        lines: "rows",
+      },
+      {
+        kind: "matrix-load",
+        name: "b",
+        side: "right",
+        config,
+        from: "right",
+        index: int(4),
+        stride: 32,
+        lines: "columns",
+      },
+      { kind: "matrix-multiply", left: "a", right: "b", to: "c" },
+      { kind: "matrix-store", name: "c", to: "sums", index: int(0), stride: 16 },
+    ]),
+    locals: [
+      { name: "left", size: 320, vec4: true, half: true },
+      { name: "right", size: 516, vec4: false, half: true },
+      { name: "sums", size: 128, vec4: true },
+    ],
+    workgroupSize: [32, 1, 1],
+    subgroupSize: 32,
+  };
+  expect(renderWGSL(given)).toMatchInlineSnapshot(`
+    "// probe
+
+    enable f16;
+
+    enable subgroups;
+
+    enable subgroup_size_control;
+
+    enable chromium_experimental_subgroup_matrix;
+
+    @group(0) @binding(0) var<storage, read> x: array<f32, 16>;
+    @group(0) @binding(1) var<storage, read> quads: array<vec4<f32>, 4>;
+    @group(0) @binding(2) var<storage, read_write> y: array<f32, 64>;
+
+    var<workgroup> left: array<vec4<f16>, 80>;
+    var<workgroup> right: array<f16, 516>;
+    var<workgroup> sums: array<vec4<f32>, 32>;
+
+    @compute @workgroup_size(32, 1, 1) @subgroup_size(32)
+    fn main(@builtin(subgroup_id) subgroup_number: u32) {
+      var c: subgroup_matrix_result<f32, 16, 8>;
+      let own = i32(subgroup_number) * 4;
+      let a = subgroupMatrixLoad<subgroup_matrix_left<f16, 32, 8>, row_major>(&left, u32(own >> 2u), 10u);
+      let b = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 32>, col_major>(&right, u32(4), 32u);
+      c = subgroupMatrixMultiplyAccumulate(a, b, c);
+      subgroupMatrixStore<row_major>(&sums, u32(0), c, 4u);
+    }
+    "
+  `);
+  expect(printKernel(given)).toMatchInlineSnapshot(`
+    "// probe
+    kernel probe workgroup 32x1x1 of subgroups of 32 grid 1x1x1
+      in x: f32 x 16
+      in quads: vec4 x 4
+      out y: f32 x 64
+      local left: vec4 of f16 x 80
+      local right: f32 of f16 x 516
+      local sums: vec4 x 32
+    {
+      matrix c = zeros 8x16
+      let own = @subgroup.number * 4
+      matrix a = left 8x32 of f16 from left[own], rows 40 apart
+      matrix b = right 32x16 of f16 from right[4], columns 32 apart
+      c += a * b
+      sums[0], rows 16 apart = c
+    }
+    "
+  `);
+  const device = await nullDevice();
+  const { messages } = await device.createShaderModule({ code: renderWGSL(given) }).getCompilationInfo();
+  expect(messages.map(({ message }) => message)).toEqual([]);
+  device.destroy();
+});
+
 test("what is rendered computes what was built", async () => {
   const x = (at: number): Expr => load("f32", "x", int(at));
   const q = load("vec4", "quads", int(4));

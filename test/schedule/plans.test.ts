@@ -7,6 +7,7 @@ import { WEBGPU_DEFAULT, type WebGPUCapability } from "../../compiler/capability
 import type { KernelProgram, Stmt } from "../../compiler/kernel/ir.ts";
 import { elementCount } from "../../compiler/loop/layout.ts";
 import { lowerGraph } from "../../compiler/loop/lower.ts";
+import { unary } from "../../compiler/scalar.ts";
 import { gpuPlans } from "../../compiler/schedule/candidates.ts";
 import type { Dispatch } from "../../compiler/schedule/dispatch.ts";
 import type { Plan } from "../../compiler/schedule/plan.ts";
@@ -27,7 +28,8 @@ function checkAll(c: Case): number {
   const values = inputsOf(c);
   const want = runOracle(c, values);
   const done = new Set<string>();
-  for (const record of ALL) {
+  const halves = c.buffers.some(({ dtype }) => dtype === "f16");
+  for (const record of ALL.filter(({ f16 }) => f16 || !halves)) {
     for (const { plan } of gpuPlans(c.kernel, c.buffers, record)) {
       const words = JSON.stringify(plan);
       if (done.has(words)) continue;
@@ -120,6 +122,56 @@ describe("contractions", () => {
   });
   test("with a prologue and an epilogue", () => {
     checkAll(fused(2, 9, 12, 7));
+    checkAll(fused(1, 27, 126, 40));
+  });
+});
+
+describe("hardware for matrices", () => {
+  /** A case with all inputs in halves. */
+  const ofHalves = (c: Case): Case => ({
+    ...c,
+    name: `${c.name}, halves`,
+    buffers: c.buffers.map((b) => (c.ins.includes(b.id) ? { ...b, dtype: "f16" } : b)),
+  });
+  /** A case with a right factor that is rounded. */
+  const rounded = (c: Case): Case => {
+    const body = c.kernel.body.map((s) => (s.kind === "binary" ? { ...s, right: unary("half", s.right) } : s));
+    const buffers = c.buffers.map((b) => (b.id === 0 ? { ...b, dtype: "f16" as const } : b));
+    return { ...c, name: `${c.name}, rounded`, buffers, kernel: { ...c.kernel, body } };
+  };
+  const shapesFor = (c: Case): readonly string[] => {
+    const plans = RECORDS.flatMap((record) => gpuPlans(c.kernel, c.buffers, record).map(({ plan }) => plan));
+    const found = plans.flatMap((plan) => (plan.schedule === "contract" && plan.matrix ? [plan.matrix.config] : []));
+    return [...new Set(found.map(({ m, n, k, input }) => `${m}x${n}x${k} ${input}`))].sort();
+  };
+  test("multiplies halves where both factors are halves, else f32 where it can", () => {
+    const c = matmul(1, 64, 64, 64, "nn");
+    expect(shapesFor(c)).toEqual(["8x8x8 f32"]);
+    for (const of of [ofHalves(c), rounded(c)]) expect(shapesFor(of)).toEqual(["16x16x16 f16", "8x16x16 f16"]);
+    const half: Case = { ...c, buffers: c.buffers.map((b) => (b.id === 0 ? { ...b, dtype: "f16" } : b)) };
+    expect(shapesFor(half)).toEqual(["8x8x8 f32"]);
+  });
+  test("serves large products of halves on a device that has it", () => {
+    const { kernel, buffers } = ofHalves(matmul(1, 8192, 1024, 512, "nn"));
+    const [first] = gpuPlans(kernel, buffers, ALL.find(({ name }) => name === "H200-like") ?? WEBGPU_DEFAULT);
+    expect(first?.plan).toMatchObject({ tile: [128, 128, 32], matrix: { config: { m: 16, input: "f16" } } });
+  });
+  const products = pairwise({
+    form: ["nn", "nt", "tn", "packed"] as const,
+    m: [1, 33, 126],
+    n: [3, 64, 125],
+    k: [1, 48, 65],
+    b: [1, 2],
+  });
+  test.each(products)("$form $b x $m x $n x $k", ({ form, b, m, n, k }) => {
+    const c = matmul(b, m, n, k, form);
+    expect(checkAll(ofHalves(c))).toBeGreaterThan(3);
+    checkAll(rounded(c));
+  });
+  test("a convolution, and one with a prologue and an epilogue", () => {
+    const geometry = { n: 2, h: 9, w: 10, c: 12, o: 27, k: 3, stride: 1, pad: 1, dilation: 1, groups: 1 };
+    for (const packed of [true, false]) checkAll(ofHalves(conv(geometry, packed)));
+    checkAll(ofHalves(conv({ ...geometry, stride: 2, c: 3 }, true)));
     checkAll(fused(1, 27, 126, 40));
   });
 });

@@ -34,13 +34,13 @@ const H200_LIKE: WebGPUCapability = {
   },
 };
 
-/** A laptop's chip by Metal: 32 KiB, 8×8×8 matrices of either precision, 10 storage buffers. */
+/** A laptop's chip by Metal: 32 KiB, 8×8×8 matrices of either precision, subgroups as asked for, 10 storage buffers. */
 const APPLE_LIKE: WebGPUCapability = {
   kind: "webgpu",
   name: "Apple-like",
   software: false,
   f16: true,
-  subgroups: { min: 4, max: 64 },
+  subgroups: { min: 4, max: 64, sized: true },
   matrix: [matrix(8, 8, 8, "f16", "f16"), matrix(8, 8, 8, "f32", "f32")],
   limits: {
     ...limits,
@@ -54,13 +54,13 @@ const APPLE_LIKE: WebGPUCapability = {
   },
 };
 
-/** An integrated GPU by Vulkan: 32 KiB, subgroups of 8 to 32, 8×16×16 matrices, bindings of 1 GiB. */
+/** An integrated GPU by Vulkan: 32 KiB, subgroups of 8 to 32 as asked for, 8×16×16 matrices, bindings of 1 GiB. */
 const INTEL_LIKE: WebGPUCapability = {
   kind: "webgpu",
   name: "Intel-like",
   software: false,
   f16: true,
-  subgroups: { min: 8, max: 32 },
+  subgroups: { min: 8, max: 32, sized: true },
   matrix: [matrix(8, 16, 16, "f16", "f32")],
   limits: {
     ...limits,

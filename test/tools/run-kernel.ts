@@ -7,6 +7,7 @@
  * gives NaN, which shows where it is used. Numbers are f64 between loads and stores.
  */
 import { compileFunction } from "node:vm";
+import { roundToHalf } from "../../compiler/half.ts";
 import type { Expr, KernelProgram, Stmt } from "../../compiler/kernel/ir.ts";
 import { BINARY, COMPARE, UNARY } from "../../compiler/scalar.ts";
 
@@ -30,7 +31,8 @@ export function runKernel(program: KernelProgram, memory: readonly Float32Array[
   const [lx, ly, lz] = program.workgroupSize;
   for (const { name, size, private: own } of locals)
     arrays.set(name, new Float32Array(own === true ? size * lx * ly * lz : size));
-  const access = accessTo(arrays);
+  const halves = new Set([...args, ...locals].flatMap(({ name, half }) => (half === true ? [name] : [])));
+  const access = accessTo(arrays, halves);
   const [x, y, z] = workgroups;
   for (let wz = 0; wz < z; wz++)
     for (let wy = 0; wy < y; wy++)
@@ -39,6 +41,12 @@ export function runKernel(program: KernelProgram, memory: readonly Float32Array[
         for (const { name } of locals) arrays.get(name)?.fill(Number.NaN);
         run(wx, wy, wz, access);
       }
+}
+
+interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly values: Float64Array;
 }
 
 type Quad = readonly [number, number, number, number];
@@ -54,10 +62,22 @@ interface Access {
   readonly binary4: (fn: keyof typeof BINARY, left: Quad, right: Quad) => Quad;
   readonly splat: (value: number) => Quad;
   readonly fma4: (a: Quad, b: Quad, c: Quad) => Quad;
+  readonly matrix: (rows: number, columns: number) => Matrix;
+  readonly load: (
+    name: string,
+    index: number,
+    stride: number,
+    rows: number,
+    columns: number,
+    linesAreRows: boolean,
+  ) => Matrix;
+  readonly multiply: (left: Matrix, right: Matrix, to: Matrix) => void;
+  readonly store: (name: string, index: number, stride: number, matrix: Matrix) => void;
   readonly choose: (op: "lt" | "le" | "eq", left: Quad, right: Quad, a: Quad, b: Quad) => Quad;
 }
 
-function accessTo(arrays: ReadonlyMap<string, Float32Array>): Access {
+function accessTo(arrays: ReadonlyMap<string, Float32Array>, halves: ReadonlySet<string>): Access {
+  const stored = (name: string, value: number): number => (halves.has(name) ? roundToHalf(value) : value);
   const at = (name: string, index: number, width: number): Float32Array => {
     const array = arrays.get(name);
     if (array === undefined) throw new Error(`there is no array ${name}`);
@@ -79,9 +99,13 @@ function accessTo(arrays: ReadonlyMap<string, Float32Array>): Access {
       return [array[index] ?? none, array[index + 1] ?? none, array[index + 2] ?? none, array[index + 3] ?? none];
     },
     write: (name, index, value) => {
-      into(name, index, 1)[index] = value;
+      into(name, index, 1)[index] = stored(name, value);
     },
-    write4: (name, index, value) => into(name, index, 4).set(value, index),
+    write4: (name, index, value) =>
+      into(name, index, 4).set(
+        value.map((one) => stored(name, one)),
+        index,
+      ),
     unary: (fn, value) => UNARY[fn].value(value),
     unary4: (fn, [x, y, z, w]) => {
       const of = UNARY[fn].value;
@@ -94,6 +118,31 @@ function accessTo(arrays: ReadonlyMap<string, Float32Array>): Access {
     },
     splat: (value) => [value, value, value, value],
     fma4: (a, b, c) => [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]],
+    matrix: (rows, columns) => ({ rows, columns, values: new Float64Array(rows * columns) }),
+    load: (name, index, stride, rows, columns, linesAreRows) => {
+      const array = at(name, index, 1);
+      const values = Float64Array.from({ length: rows * columns }, (_, i) => {
+        const [row, column] = [Math.trunc(i / columns), i % columns];
+        return array[index + (linesAreRows ? row * stride + column : column * stride + row)] ?? none;
+      });
+      return { rows, columns, values };
+    },
+    multiply: (left, right, to) => {
+      for (let row = 0; row < to.rows; row++)
+        for (let column = 0; column < to.columns; column++) {
+          let sum = to.values[row * to.columns + column] ?? none;
+          for (let k = 0; k < left.columns; k++)
+            sum += (left.values[row * left.columns + k] ?? none) * (right.values[k * right.columns + column] ?? none);
+          to.values[row * to.columns + column] = sum;
+        }
+    },
+    store: (name, index, stride, { rows, columns, values }) => {
+      for (let row = 0; row < rows; row++)
+        for (let column = 0; column < columns; column++) {
+          const place = index + row * stride + column;
+          into(name, place, 1)[place] = values[row * columns + column] ?? none;
+        }
+    },
     choose: (op, l, r, a, b) => {
       const of = COMPARE[op].value;
       const lane = (i: 0 | 1 | 2 | 3): number => (of(l[i], r[i]) ? a[i] : b[i]);
@@ -102,11 +151,16 @@ function accessTo(arrays: ReadonlyMap<string, Float32Array>): Access {
   };
 }
 
+/** Invocations of a subgroup: those that share a matrix's rows of results, else all. */
+function subgroupOf({ workgroupSize: [x, y, z], subgroupSize }: KernelProgram): number {
+  return subgroupSize ?? Math.min(32, x * y * z);
+}
+
 function compiled(program: KernelProgram): (wx: number, wy: number, wz: number, access: Access) => void {
   const [x, y, z] = program.workgroupSize;
   const own = program.locals.filter((local) => local.private === true);
   const names = new Map(own.map(({ name, size }): [string, number] => [name, size]));
-  const text = `const X = ${x}, Y = ${y}, N = ${x * y * z};
+  const text = `const X = ${x}, Y = ${y}, N = ${x * y * z}, S = ${subgroupOf(program)};
 const own = (index, size, t) => index < 0 || index >= size ? -4 : t * size + index;
 ${block(program.body, names)}`;
   return compileFunction(text, ["wx", "wy", "wz", "access"]) as ReturnType<typeof compiled>;
@@ -164,8 +218,8 @@ function block(body: readonly Stmt[], outer: Names): string {
   /** Of the first invocation, whose value is that of all. */
   const uniform = (e: Expr): string => `(() => { const ${here("0")} return ${expression(e, names)}; })()`;
   for (const s of body) {
-    if (s.kind === "let" || s.kind === "var") {
-      const value = expression(s.value, names);
+    if (isDeclaration(s)) {
+      const value = declared(s, names);
       flush();
       out.push(`const $${s.name} = new Array(N);`);
       names.set(s.name, "all");
@@ -223,6 +277,15 @@ function statement(s: Stmt, names: Names): string {
     }
     case "if":
       return `if (${one(s.condition)}) {\n${alone(s.then, names)}\n} else {\n${alone(s.otherwise, names)}\n}`;
+    case "matrix-result":
+    case "matrix-load":
+      throw new Error("a declaration by itself");
+    case "matrix-multiply": {
+      const of = (name: string): string => variable(name, names);
+      return `if (t % S === 0) access.multiply(${of(s.left)}, ${of(s.right)}, ${of(s.to)});`;
+    }
+    case "matrix-store":
+      return `if (t % S === 0) access.store("${s.to}", ${one(s.index)}, ${s.stride}, ${variable(s.name, names)});`;
     case "barrier":
       throw new Error("a barrier where invocations are alone");
     case "comment":
@@ -232,13 +295,31 @@ function statement(s: Stmt, names: Names): string {
   }
 }
 
+const variable = (name: string, names: Names): string => `$${name}${names.get(name) === "all" ? "[t]" : ""}`;
+
+type Declaration = Extract<Stmt, { kind: "let" | "var" | "matrix-result" | "matrix-load" }>;
+
+const isDeclaration = (s: Stmt): s is Declaration =>
+  s.kind === "let" || s.kind === "var" || s.kind === "matrix-result" || s.kind === "matrix-load";
+
+/** What a name is declared with. The first invocation of a subgroup has all of its matrices, and works for the others. */
+function declared(s: Declaration, names: Names): string {
+  if (s.kind === "let" || s.kind === "var") return expression(s.value, names);
+  const { m, n, k } = s.config;
+  const first = (made: string): string => `t % S === 0 ? ${made} : undefined`;
+  if (s.kind === "matrix-result") return first(`access.matrix(${m}, ${n})`);
+  const [rows, columns] = s.side === "left" ? [m, k] : [k, n];
+  const at = expression(s.index, names);
+  return first(`access.load("${s.from}", ${at}, ${s.stride}, ${rows}, ${columns}, ${s.lines === "rows"})`);
+}
+
 /** A block of one invocation. */
 function alone(body: readonly Stmt[], outer: Names): string {
   const names = new Map(outer);
   return body
     .map((s) => {
-      if (s.kind !== "let" && s.kind !== "var") return statement(s, names);
-      const text = `let $${s.name} = ${expression(s.value, names)};`;
+      if (!isDeclaration(s)) return statement(s, names);
+      const text = `let $${s.name} = ${declared(s, names)};`;
       names.set(s.name, "own");
       return text;
     })
@@ -253,7 +334,8 @@ const IDENTITY: Record<string, string> = {
   "local.y": "ly",
   "local.z": "lz",
   local: "t",
-  subgroup: "t",
+  subgroup: "t % S",
+  "subgroup.number": "Math.trunc(t / S)",
 };
 
 /** An index into an array, which may be one that every invocation has for itself. */

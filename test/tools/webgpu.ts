@@ -15,18 +15,28 @@ Object.assign(globalThis, globals);
 /** Dawn crashes when the object of `create()` is collected while one of its devices lives. */
 const instances = new WeakMap<GPUDevice, GPU>();
 
-async function deviceOf(gpu: GPU, limits: Readonly<Record<string, number>>): Promise<GPUDevice> {
+async function deviceOf(
+  gpu: GPU,
+  limits: Readonly<Record<string, number>>,
+  wanted: readonly string[] = ["subgroups"],
+): Promise<GPUDevice> {
   const adapter = await gpu.requestAdapter();
   if (adapter === null) throw new Error("no WebGPU adapter");
-  const features = (["subgroups"] as const).filter((feature) => adapter.features.has(feature));
+  // Dawn's own features are not among the types.
+  const features = wanted.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[];
   const device = await adapter.requestDevice({ requiredLimits: limits, requiredFeatures: features });
   instances.set(device, gpu);
   return device;
 }
 
-/** A device that validates and does not compute. */
+/** A device that validates and does not compute. It takes halves, and modules with matrices, of which it makes no pipelines. */
 export function nullDevice(): Promise<GPUDevice> {
-  return deviceOf(create(["backend=null"]), {});
+  return deviceOf(create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]), {}, [
+    "subgroups",
+    "subgroup-size-control",
+    "shader-f16",
+    "chromium-experimental-subgroup-matrix",
+  ]);
 }
 
 /** A device that computes on the CPU, with the default limits and subgroups of four. */

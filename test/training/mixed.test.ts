@@ -5,11 +5,11 @@
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { create } from "webgpu";
-import { WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
+import { WASM_DEFAULT, WEBGPU_DEFAULT, type WebGPUCapability } from "../../compiler/capability.ts";
 import { compileStep, lowerStep } from "../../compiler/compile.ts";
 import { verifyLoops } from "../../compiler/loop/verify.ts";
 import type { Model } from "../../compiler/model.ts";
-import type { Stage } from "../../compiler/recipe/recipe.ts";
+import type { Precision, Stage } from "../../compiler/recipe/recipe.ts";
 import { openWebGPU } from "../../runtime/engine/webgpu.ts";
 import { modelOf, namedParameters, stagedOk } from "../tools/nets.ts";
 import { plainStage } from "./stage.ts";
@@ -49,6 +49,22 @@ describe("what is stored as halves", () => {
     // The table of scores, of which the softmax is taken.
     const scores = loops.buffers.find(({ name, shape }) => name === "stia_conv4.to_spatial.matmul" && shape[2] === 9);
     expect(scores?.dtype).toBe("f32");
+  });
+
+  test("products of halves multiply halves: weights are rounded too", () => {
+    const { loops } = loweredStep(model, stage, MIXED);
+    const product = (name: string): string => {
+      const kernel = loops.run.find((one) => one.reduce === "sum" && one.macs > 0 && one.name.startsWith(name));
+      return (kernel?.body ?? [])
+        .flatMap((s) => (s.kind === "binary" && s.fn === "mul" ? [s.left, s.right] : []))
+        .map((s) => (s.kind === "unary" ? `${s.fn} ${s.value.kind}` : s.kind))
+        .join(" by ");
+    };
+    // Activations lie as halves, weights do not; the input of the network is as the caller gives it.
+    expect(product("spatial.conv3.conv")).toBe("load by half load");
+    expect(product("spatial.conv1.conv")).toBe("load by load");
+    expect(product("spatial.fc")).toBe("load by load");
+    expect(product("spatial.conv1.conv.weight_grad")).toBe("half load by load");
   });
 
   test("takes less memory, in hardly more kernels", () => {
@@ -109,6 +125,33 @@ describe("on a GPU", () => {
     // Dawn's null backend compiles and binds everything; it computes nothing.
     const runner = await openWebGPU(program, create(["backend=null"]));
     runner.dispose();
+  });
+
+  test("weights are packed as halves, and hardware for matrices takes most products", async () => {
+    const target: WebGPUCapability = {
+      ...WEBGPU_DEFAULT,
+      f16: true,
+      subgroups: { min: 32, max: 32 },
+      matrix: [{ m: 16, n: 16, k: 16, input: "f16", result: "f32" }],
+    };
+    const wide = modelOf(
+      "model Wide = Conv(64) -> ReLU -> Conv(64) @second -> GlobalAvgPool -> Linear(4) over x: f32[N, 3, 64, 64]",
+      { N: 16 },
+    );
+    const made = stagedOk(lowerStep(wide, plainStage(wide), target, MIXED));
+    const packed = made.loops.buffers.filter(({ name }) => name.endsWith(".packed"));
+    expect(packed.map(({ dtype, name }) => [name, dtype])).toContainEqual(["second.weight.packed", "f16"]);
+    const texts = (precision: Precision): number => {
+      const { program } = stagedOk(compileStep(wide, plainStage(wide), { ...options, precision, target }));
+      return program.kernels.filter(({ code }) => String(code).includes("subgroupMatrixMultiplyAccumulate")).length;
+    };
+    // Forward, and by the input and the weights of the second convolution; the first has an input in f32.
+    expect(texts(MIXED)).toBeGreaterThanOrEqual(3);
+    expect(texts({ kind: "f32" })).toBe(0);
+    const { program } = stagedOk(compileStep(wide, plainStage(wide), { ...options, target }));
+    await expect(openWebGPU(program, create(["backend=null"]))).rejects.toThrow(
+      /chromium-experimental-subgroup-matrix.*compile it for this device/,
+    );
   });
 
   test("without halves it is refused with what to do", () => {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { roundToHalf } from "../../compiler/half.ts";
-import type { Expr, KernelProgram } from "../../compiler/kernel/ir.ts";
+import type { Expr, KernelProgram, Stmt } from "../../compiler/kernel/ir.ts";
 import { renderWasm } from "../../compiler/kernel/wasm.ts";
 import { random } from "../loop/nets.ts";
 import { maxPool, reduction } from "../schedule/cases.ts";
@@ -69,6 +69,20 @@ function narrowed(values: Float32Array, type: "f32" | "vec4", form: "load" | "sp
   new Float32Array(memory.buffer, 64, values.length).set(values);
   run(0, 1, 0, 64, 64 + values.length * 4);
   return new Uint16Array(memory.buffer, 64 + values.length * 4, values.length).slice();
+}
+
+/** What the function `half` of kernels makes of values. */
+function rounded(values: Float32Array, type: "f32" | "vec4"): Float32Array {
+  const program = copyKernel(values.length, type, "load", { from: false, to: false });
+  const body = program.body.map((loop): Stmt => {
+    const [store] = loop.kind === "for" ? loop.body : [];
+    if (loop.kind !== "for" || store?.kind !== "store") throw new Error("no copy");
+    return { ...loop, body: [{ ...store, value: { kind: "unary", type, fn: "half", value: store.value } }] };
+  });
+  const { memory, run } = instantiate(renderWasm({ ...program, body }, false), 64 + values.length * 8);
+  new Float32Array(memory.buffer, 64, values.length).set(values);
+  run(0, 1, 0, 64, 64 + values.length * 4);
+  return new Float32Array(memory.buffer, 64 + values.length * 4, values.length).slice();
 }
 
 /** IEEE 754-2008, 3.4: the value of a half. */
@@ -174,6 +188,13 @@ describe("halves", () => {
       if (!Object.is(valueOf(bits) === 0 && bits & 0x8000 ? -0 : valueOf(bits), nearest(x)))
         throw new Error(`${x} becomes ${valueOf(bits)}, not ${nearest(x)}`);
     });
+  });
+});
+
+it.each(["f32", "vec4"] as const)("kernels round to halves and go on in f32 (%s)", (type) => {
+  const got = rounded(floats, type);
+  floats.forEach((x, i) => {
+    if (!Object.is(got[i], nearest(x))) throw new Error(`${x} becomes ${got[i]}, not ${nearest(x)}`);
   });
 });
 
