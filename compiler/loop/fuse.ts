@@ -28,6 +28,11 @@ export interface Decision {
   readonly reason: string;
 }
 
+/** A decision in the program that loads weights, or in the pass itself. */
+export interface Explained extends Decision {
+  readonly part: "load" | "run";
+}
+
 export interface FuseOptions {
   /** Buffers a kernel may bind. */
   readonly maxBindings: number;

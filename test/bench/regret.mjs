@@ -127,9 +127,10 @@ function figure({ name: file, title, heading, caption, at, from, of }) {
   const names = Object.keys(CONTENDERS);
   const last = at.at(-1);
   const first = at.findIndex((trials) => trials >= from);
-  const most = ticks(0, 1.1 * Math.max(...names.map((name) => of(name, first).mean)), 4).at(-1);
+  // Room for all bands from the first trial that is drawn.
+  const most = 1.05 * Math.max(...names.map((name) => of(name, first)).map(({ mean, half }) => mean + half));
   const x = (trials) => left + (trials / last) * width;
-  const y = (regret) => top + height - (Math.min(regret, most) / most) * height;
+  const y = (regret) => top + height - (regret / most) * height;
   const parts = [label(0, 14, heading, { fill: "var(--ink)", "font-weight": 600, "font-size": 13 })];
   for (const tick of ticks(0, most, 4)) {
     parts.push(tag("path", { d: `M${left} ${round(y(tick))}H${left + width}`, stroke: "var(--grid)" }));

@@ -166,6 +166,14 @@ describe.concurrent("inspect shows the examples", () => {
     );
   });
 
+  test("what was fused, in how many layers, and why something was not", async () => {
+    const { stdout } = await netc(["inspect", join(root, "examples/tiny_stia.net"), "--stage", "cost"], { cwd: at });
+    expect(stdout).toMatch(
+      /^conv +relu +fused +into its stores +spatial\.conv1 spatial\.conv2 spatial\.conv3 temporal\.conv1 and 4 more$/m,
+    );
+    expect(stdout).toMatch(/^softmax\.state +softmax +apart +each reduced value is read several times +stia_conv3/m);
+  });
+
   const stages = ["shapes", "positions", "cost", "graph", "loop", "plan", "wgsl"];
 
   test("every stage of tiny_stia.net as text", async () => {

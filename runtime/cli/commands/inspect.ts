@@ -10,11 +10,8 @@ import {
   compileStep,
   type LoweredModel,
   lowerModel,
-  lowerStep,
   type Staged,
 } from "../../../compiler/compile.ts";
-import type { AttentionChoice } from "../../../compiler/graph/attend.ts";
-import type { ConvolutionChoice } from "../../../compiler/graph/convolution.ts";
 import { costOf } from "../../../compiler/graph/cost.ts";
 import { printGraph } from "../../../compiler/graph/print.ts";
 import { printKernel, printLoops } from "../../../compiler/loop/print.ts";
@@ -24,6 +21,7 @@ import { plainStage } from "../../../compiler/recipe/plain.ts";
 import { recipeRows } from "../../../compiler/recipe/print.ts";
 import { showShape } from "../../../compiler/size.ts";
 import { torchvisionName } from "../../../compiler/weights/map.ts";
+import { attentionLines, type Choices, chosenForms, convolutionLines, fusionLines } from "../choices.ts";
 import { targetRecord } from "../devices.ts";
 import { CommandError, EXIT, type ExitCode } from "../exit.ts";
 import { printJson } from "../json.ts";
@@ -134,66 +132,20 @@ function memoryLine(what: string, planned: Planned): string {
   return `${what}: ${bytes(parameters + optimizer + activations)} (${parts.join(", ")})`;
 }
 
-/** The forms of attention in inference and in a training step, where the target takes them. */
-interface AttentionForms {
-  readonly inference: readonly AttentionChoice[];
-  readonly training: readonly AttentionChoice[];
-}
-
-/** What was chosen for a target, for whoever wants to know why. */
-function chosenForms(
-  model: Model,
-  target: Capability,
-): { readonly attention: AttentionForms; readonly convolutions: readonly ConvolutionChoice[] } {
-  const inference = lowerModel(model, target);
-  const choices = (made: Staged<LoweredModel>): readonly AttentionChoice[] => ("ok" in made ? made.ok.attention : []);
-  return {
-    attention: { inference: choices(inference), training: choices(lowerStep(model, plainStage(model), target)) },
-    convolutions: "ok" in inference ? inference.ok.convolutions : [],
-  };
-}
-
-function attentionLines({ inference, training }: AttentionForms): readonly string[] {
-  const of = (what: string, choices: readonly AttentionChoice[]): readonly (readonly string[])[] =>
-    choices.map(({ layer, rows, keys, form, reason }) => [
-      layer,
-      what,
-      `${grouped(rows)} × ${grouped(keys)}`,
-      form === "attend" ? "without table" : "table",
-      reason,
-    ]);
-  const rows = [...of("inference", inference), ...of("training", training)];
-  return rows.length === 0 ? [] : [table(["attention", "", "scores", "form", "why"], rows)];
-}
-
-/** How 3×3 convolutions are computed in inference; those that are computed alike, for one reason, in one line. */
-function convolutionLines(choices: readonly ConvolutionChoice[]): readonly string[] {
-  const alike = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
-  for (const { layer, channels, filters, size, form, reason, pool } of choices) {
-    const shape = `${channels} → ${filters} at ${size.join("×")}`;
-    const pooled = pool === undefined ? "" : `; pool ${pool.fused ? "in its stores" : "apart"}: ${pool.reason}`;
-    const cells = [shape, form, reason + pooled];
-    const known = alike.get(cells.join());
-    if (known === undefined) alike.set(cells.join(), { layers: [layer], cells });
-    else known.layers.push(layer);
-  }
-  if (alike.size === 0) return [];
-  const rows = [...alike.values()].map(({ layers, cells }) => [layers.join(" "), ...cells]);
-  return [table(["convolution 3×3", "", "form", "why"], rows)];
+function plannedLines({ memory, choices }: { readonly memory: PlannedMemory; readonly choices: Choices }): string[] {
+  const { attention, convolutions, fusion } = choices;
+  const tables = [...attentionLines(attention), ...convolutionLines(convolutions), ...fusionLines(fusion)];
+  return [
+    memoryLine("memory for inference", memory.inference),
+    memoryLine("memory for a training step, SGD with momentum", memory.training),
+    ...tables.flatMap((lines) => ["", lines]),
+  ];
 }
 
 function costView(
   model: Model,
   at: string | undefined,
-  {
-    memory,
-    attention,
-    convolutions,
-  }: {
-    readonly memory?: PlannedMemory;
-    readonly attention?: AttentionForms;
-    readonly convolutions?: readonly ConvolutionChoice[];
-  },
+  planned?: { readonly memory: PlannedMemory; readonly choices: Choices },
 ): View {
   const { layers, total } = costOf(model.graph);
   const shown = layers.filter(({ layer }) => inside(layer, at));
@@ -223,21 +175,12 @@ function costView(
     ]),
     total: [
       `${grouped(sum.parameters)} parameters, ${gmac(sum.macs)}, ${bytes(sum.activationBytes)} of activations`,
-      ...(memory === undefined
-        ? []
-        : [
-            memoryLine("memory for inference", memory.inference),
-            memoryLine("memory for a training step, SGD with momentum", memory.training),
-          ]),
-      ...(attention === undefined ? [] : attentionLines(attention).flatMap((lines) => ["", lines])),
-      ...(convolutions === undefined ? [] : convolutionLines(convolutions).flatMap((lines) => ["", lines])),
+      ...(planned === undefined ? [] : plannedLines(planned)),
     ].join("\n"),
     json: {
       layers: rows,
       total: sum,
-      ...(memory === undefined ? {} : { memory }),
-      ...(attention === undefined ? {} : { attention }),
-      ...(convolutions === undefined ? {} : { convolutions }),
+      ...(planned === undefined ? {} : { memory: planned.memory, ...planned.choices }),
     },
   };
 }
@@ -355,7 +298,9 @@ export async function inspect(file: string, options: InspectOptions): Promise<Ex
     case "cost": {
       const target = options.at === undefined ? await targetRecord(options.target) : undefined;
       const planned =
-        target === undefined ? {} : { memory: plannedMemory(model, target), ...chosenForms(model, target) };
+        target === undefined
+          ? undefined
+          : { memory: plannedMemory(model, target), choices: chosenForms(model, target) };
       show(costView(model, options.at, planned), reporting.json);
       return EXIT.ok;
     }

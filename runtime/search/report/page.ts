@@ -48,7 +48,7 @@ th.dots{font-size:12.5px}
 td.keep,th.keep{white-space:nowrap}
 .ablation{font-size:13px}
 .ablation th{font-size:12.5px}
-.ablation td,.ablation th{padding-right:11px}
+.ablation td,.ablation th{padding-right:9px}
 .ablation .chosen td{background:color-mix(in srgb,var(--a) 9%,transparent)}
 .ablation .chosen td:first-child{box-shadow:inset 3px 0 0 var(--a);padding-left:9px}
 .ablation td:first-child,.ablation th:first-child{padding-left:9px}

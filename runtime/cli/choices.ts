@@ -1,0 +1,98 @@
+/**
+ * What the compiler chose for a model on a target, and why: forms of attention and convolutions, and what was fused.
+ */
+import type { Capability } from "../../compiler/capability.ts";
+import { type LoweredModel, lowerModel, lowerStep, type Staged } from "../../compiler/compile.ts";
+import type { AttentionChoice } from "../../compiler/graph/attend.ts";
+import type { ConvolutionChoice } from "../../compiler/graph/convolution.ts";
+import type { Decision } from "../../compiler/loop/fuse.ts";
+import type { Model } from "../../compiler/model.ts";
+import { plainStage } from "../../compiler/recipe/plain.ts";
+import { grouped, table } from "./terminal.ts";
+
+/** The forms of attention in inference and in a training step, where the target takes them. */
+export interface AttentionForms {
+  readonly inference: readonly AttentionChoice[];
+  readonly training: readonly AttentionChoice[];
+}
+
+/** What was chosen for a target. */
+export interface Choices {
+  readonly attention: AttentionForms;
+  readonly convolutions: readonly ConvolutionChoice[];
+  /** Which kernels of a pass became one, and which did not. */
+  readonly fusion: readonly Decision[];
+}
+
+/** What was chosen for a target, for whoever wants to know why. */
+export function chosenForms(model: Model, target: Capability): Choices {
+  const inference = lowerModel(model, target);
+  const choices = (made: Staged<LoweredModel>): readonly AttentionChoice[] => ("ok" in made ? made.ok.attention : []);
+  return {
+    attention: { inference: choices(inference), training: choices(lowerStep(model, plainStage(model), target)) },
+    convolutions: "ok" in inference ? inference.ok.convolutions : [],
+    fusion:
+      "ok" in inference
+        ? inference.ok.decisions.flatMap(({ part, ...decision }) => (part === "run" ? [decision] : []))
+        : [],
+  };
+}
+
+export function attentionLines({ inference, training }: AttentionForms): readonly string[] {
+  const of = (what: string, choices: readonly AttentionChoice[]): readonly (readonly string[])[] =>
+    choices.map(({ layer, rows, keys, form, reason }) => [
+      layer,
+      what,
+      `${grouped(rows)} × ${grouped(keys)}`,
+      form === "attend" ? "without table" : "table",
+      reason,
+    ]);
+  const rows = [...of("inference", inference), ...of("training", training)];
+  return rows.length === 0 ? [] : [table(["attention", "", "scores", "form", "why"], rows)];
+}
+
+/** How 3×3 convolutions are computed in inference; those that are computed alike, for one reason, in one line. */
+export function convolutionLines(choices: readonly ConvolutionChoice[]): readonly string[] {
+  const alike = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
+  for (const { layer, channels, filters, size, form, reason, pool } of choices) {
+    const shape = `${channels} → ${filters} at ${size.join("×")}`;
+    const pooled = pool === undefined ? "" : `; pool ${pool.fused ? "in its stores" : "apart"}: ${pool.reason}`;
+    const cells = [shape, form, reason + pooled];
+    const known = alike.get(cells.join());
+    if (known === undefined) alike.set(cells.join(), { layers: [layer], cells });
+    else known.layers.push(layer);
+  }
+  if (alike.size === 0) return [];
+  const rows = [...alike.values()].map(({ layers, cells }) => [layers.join(" "), ...cells]);
+  return [table(["convolution 3×3", "", "form", "why"], rows)];
+}
+
+/** So many layers are named; of others only how many there are. */
+const NAMED = 4;
+
+/** What two names have in common, up to a point, and the rest of each. */
+function apart(a: string, b: string): readonly [common: string, a: string, b: string] {
+  const [x, y] = [a.split("."), b.split(".")];
+  let shared = 0;
+  while (shared < Math.min(x.length, y.length) - 1 && x[shared] === y[shared]) shared++;
+  return [x.slice(0, shared).join("."), x.slice(shared).join("."), y.slice(shared).join(".")];
+}
+
+/** Which kernels of a pass became one, and which did not; what happened alike in several layers in one line. */
+export function fusionLines(decisions: readonly Decision[]): readonly string[] {
+  const alike = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
+  for (const { kernel, other, fused, reason } of decisions) {
+    const [layer, first, second] = apart(kernel, other);
+    const cells = [first, second, fused ? "fused" : "apart", reason];
+    const known = alike.get(cells.join());
+    if (known === undefined) alike.set(cells.join(), { layers: [layer], cells });
+    else known.layers.push(layer);
+  }
+  if (alike.size === 0) return [];
+  const named = (layers: readonly string[]): string => {
+    const some = layers.filter((layer) => layer !== "").slice(0, NAMED);
+    return [...some, ...(layers.length > NAMED ? [`and ${layers.length - NAMED} more`] : [])].join(" ");
+  };
+  const rows = [...alike.values()].map(({ layers, cells }) => [...cells, named(layers)]);
+  return [table(["kernel", "other", "", "why", "in"], rows)];
+}
