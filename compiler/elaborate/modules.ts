@@ -65,7 +65,7 @@ const PRELUDE: readonly string[] = ["std/nn", "std/attention", "std/vision"];
 const parses = new WeakMap<Source, ReturnType<typeof parse>>();
 
 /** A source never changes, and the library is asked for again and again. */
-function parseOnce(source: Source): ReturnType<typeof parse> {
+export function parseOnce(source: Source): ReturnType<typeof parse> {
   if (source.tree !== undefined) return { file: source.tree, diagnostics: [] };
   const parsed = parses.get(source) ?? parse(source);
   parses.set(source, parsed);

@@ -11,7 +11,7 @@ import type { Source } from "../../grammar/source.ts";
 import { suggest } from "../../grammar/suggest.ts";
 import { type ElaborateOptions, elaborateWith, finishModel } from "../elaborate/elaborate.ts";
 import { attempt, fail, report, silent, spanOf, textOf } from "../elaborate/failure.ts";
-import type { Module, Program } from "../elaborate/modules.ts";
+import { type Module, type Program, parseOnce } from "../elaborate/modules.ts";
 import type { Elaboration, Model, Resolve } from "../model.ts";
 import type { Recipe } from "../recipe/recipe.ts";
 import { showShape } from "../size.ts";
@@ -66,6 +66,8 @@ export function checkSearches(
   resolve: Resolve,
   options: ElaborateOptions = {},
 ): { readonly searches: readonly CheckedSearch[]; readonly diagnostics: Elaboration["diagnostics"] } {
+  // Most files have none, and their model need not be made once more to say so.
+  if (!parseOnce(source).file.items.some(({ kind }) => kind === "Search")) return { searches: [], diagnostics: [] };
   const { result, diagnostics } = elaborateWith(source, resolve, options, {
     target: () => undefined,
     then: ({ module, program }) =>
