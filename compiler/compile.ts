@@ -8,7 +8,13 @@ import { type Diagnostic, diagnostic } from "../grammar/diagnostic.ts";
 import type { Span } from "../grammar/source.ts";
 import { assemble, type KernelReuse } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
-import { type AttentionChoice, type AttentionTarget, chooseAttention, TABLE_BYTES } from "./graph/attend.ts";
+import {
+  type AttentionChoice,
+  type AttentionForm,
+  type AttentionTarget,
+  chooseAttention,
+  TABLE_BYTES,
+} from "./graph/attend.ts";
 import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import {
   type ConvolutionChoice,
@@ -184,11 +190,7 @@ export interface LoweredModel {
 }
 
 /** What the form of attention depends on. */
-function attentionTarget(
-  target: Capability,
-  training: boolean,
-  always: AttentionChoice["form"] | undefined,
-): AttentionTarget {
+function attentionTarget(target: Capability, training: boolean, always: AttentionForm | undefined): AttentionTarget {
   const bytes = maxBufferBytes(target);
   const tableBytes = Math.min(TABLE_BYTES, bytes);
   const allBytes = target.kind === "wasm" ? Math.min(ALL_TABLES_BYTES, bytes / 8) : ALL_TABLES_BYTES;
@@ -212,7 +214,7 @@ function convolutionTarget(target: Capability, always: ConvolutionForm | undefin
 export function lowerModel(
   model: Model,
   target: Capability,
-  form?: AttentionChoice["form"],
+  form?: AttentionForm,
   convolution?: ConvolutionForm,
 ): Staged<LoweredModel> {
   const folded = rewrite(model.graph, inferenceRules);
@@ -274,7 +276,7 @@ export interface CompileOptions {
   /** Kernels of earlier programs for this very target, to which those of this one are added. */
   readonly reuse?: KernelReuse | undefined;
   /** The form of every attention, instead of the one that suits its size: to compare them. */
-  readonly attention?: AttentionChoice["form"];
+  readonly attention?: AttentionForm;
   /** The same for every convolution that has a choice; in inference only. */
   readonly convolution?: ConvolutionForm;
 }
@@ -346,7 +348,7 @@ export function lowerStep(
   stage: Stage,
   target: Capability,
   precision: Precision = { kind: "f32" },
-  form?: AttentionChoice["form"],
+  form?: AttentionForm,
 ): Staged<LoweredStep> {
   const mixed = precision.kind === "mixed";
   const problem = mixed ? precisionProblem(model, target) : undefined;

@@ -4,13 +4,14 @@
  * In: a graph whose sizes are numbers, and what the target allows. Out: the graph with `softmax(scale · q·kᵀ)·v` as one
  * `attend` wherever that form is chosen, and the choices with their reasons. The language knows one form only; a table is
  * found by its structure, and stays where anything but the product with the values reads it. Both forms give the same
- * numbers to within rounding. The table of scores takes `tables · rows · keys` numbers, and in training is kept for the
+ * numbers to within rounding. Where no softmax is taken, the product with the values comes first (regroup.ts). The table of scores takes `tables · rows · keys` numbers, and in training is kept for the
  * backward pass; the form without it computes scores again for each gradient, 9 products of rows by keys instead of 6,
  * but takes each exponential where the score is made.
  */
-import { equal, isKnown, type Size } from "../size.ts";
-import type { Graph, GraphNode, NodeOf } from "./graph.ts";
-import { type Rule, rewrite, type Site } from "./rewrite.ts";
+import type { Graph, GraphNode } from "./graph.ts";
+import { regrouped, regroupRule } from "./regroup.ts";
+import { type Rule, rewrite } from "./rewrite.ts";
+import { alike, countOf, productUnder, type Scores, transposed } from "./scores.ts";
 
 /**
  * Memory that one table of attention may take, in bytes: conv3 of VGG16 at 224 needs 37.5 MiB an image. Attention with a
@@ -32,10 +33,13 @@ export interface AttentionSite {
 
 /** The form of one attention, and why. */
 export interface AttentionChoice extends AttentionSite {
-  readonly form: "attend" | "table";
+  readonly form: "attend" | "table" | "regrouped";
   /** In words, a whole clause. */
   readonly reason: string;
 }
+
+/** The forms of attention with a softmax. */
+export type AttentionForm = "attend" | "table";
 
 /** What the choice depends on besides sizes. */
 export interface AttentionTarget {
@@ -45,7 +49,7 @@ export interface AttentionTarget {
   readonly allBytes: number;
   readonly training: boolean;
   /** The form of every attention, whatever its size: to compare them. */
-  readonly always?: AttentionChoice["form"] | undefined;
+  readonly always?: AttentionForm | undefined;
   /** Rows and keys from which on the form without a table is faster forward, as measured; infinite where it is not. */
   readonly fasterFrom: number;
 }
@@ -56,10 +60,12 @@ export interface Attended {
 }
 
 /** The graph with every attention in the form that suits the target. */
-export function chooseAttention(graph: Graph, target: AttentionTarget): Attended {
+export function chooseAttention(given: Graph, target: AttentionTarget): Attended {
+  // Asked for tables, keep all: to compare.
+  const plain = target.always === "table" ? [] : regrouped(given);
+  const graph = plain.length === 0 ? given : rewrite(given, [regroupRule]);
   const sites = sitesOf(graph);
-  if (sites.length === 0) return { graph, choices: [] };
-  const choices = choicesOf(sites, target);
+  const choices = [...choicesOf(sites, target), ...plain];
   const chosen = new Set(choices.flatMap((choice) => (choice.form === "attend" ? [keyOf(choice)] : [])));
   if (chosen.size === 0) return { graph, choices };
   return { graph: rewrite(graph, [attendRule((site) => chosen.has(keyOf(site)))]), choices };
@@ -119,14 +125,6 @@ function sitesOf(graph: Graph): readonly AttentionSite[] {
 
 // ------------------------------------------------------------------------------------------------------- finding them
 
-/** The scores of a table, scale · q·kᵀ. */
-export interface Scores {
-  /** The product of q and kᵀ, and whether it is read on its side: then its factors are k and qᵀ. */
-  readonly product: NodeOf<"matmul">;
-  readonly turned: boolean;
-  readonly scale: number;
-}
-
 /** The parts of `softmax(scale · q·kᵀ)·v`. */
 interface Match {
   readonly site: AttentionSite;
@@ -139,61 +137,11 @@ function matched(node: GraphNode, uses: (node: GraphNode) => number): Match | un
   if (node.op !== "matmul" || table?.op !== "softmax" || values === undefined || uses(table) !== 1) return undefined;
   const rank = table.shape.length;
   if (table.attrs.axis !== rank - 1 || !alike(table.shape.slice(0, -2), values.shape.slice(0, -2))) return undefined;
-  const scores = scoresOf(table);
+  const scores = productUnder(table.inputs[0]);
   const batch = table.shape.slice(0, -2);
   const [tables, rows, keys] = [batch, table.shape.slice(-2, -1), table.shape.slice(-1)].map(countOf);
   if (scores === undefined || tables === undefined || rows === undefined || keys === undefined) return undefined;
   return { site: { layer: node.layer, tables, rows, keys, bytes: 4 * tables * rows * keys }, scores, values };
-}
-
-/** The scores that a softmax along the last axis is taken of, if they are a product of matrices times a number. */
-export function scoresOf(table: NodeOf<"softmax">): Scores | undefined {
-  let scale = 1;
-  let turned = false;
-  for (let at = table.inputs[0]; at !== undefined; ) {
-    if (at.op === "matmul") {
-      const batch = at.shape.slice(0, -2);
-      const fits = at.inputs.every((input) => alike(input.shape.slice(0, -2), batch));
-      return fits ? { product: at, turned, scale } : undefined;
-    }
-    if (at.op === "permute" && swapsLast(at.attrs.order)) {
-      turned = !turned;
-      at = at.inputs[0];
-      continue;
-    }
-    const factor = numberIn(at);
-    if (factor === undefined) return undefined;
-    scale *= factor.by;
-    at = factor.of;
-  }
-  return undefined;
-}
-
-/** x times a number, in either order, or divided by one. */
-function numberIn(node: GraphNode): { readonly of: GraphNode; readonly by: number } | undefined {
-  const [left, right] = node.inputs;
-  if (node.op !== "binary" || left === undefined || right === undefined) return undefined;
-  const { fn } = node.attrs;
-  if (fn === "mul" && left.op === "constant") return { of: right, by: left.attrs.value };
-  if (right.op !== "constant") return undefined;
-  if (fn === "mul") return { of: left, by: right.attrs.value };
-  return fn === "div" && right.attrs.value !== 0 ? { of: left, by: 1 / right.attrs.value } : undefined;
-}
-
-function swapsLast(order: readonly number[]): boolean {
-  const last = order.length - 1;
-  return order.every((axis, i) => axis === (i === last ? last - 1 : i === last - 1 ? last : i));
-}
-
-function alike(a: readonly Size[], b: readonly Size[]): boolean {
-  return a.length === b.length && a.every((size, i) => equal(size, b[i] ?? -1));
-}
-
-function countOf(sizes: readonly Size[]): number | undefined {
-  return sizes.reduce<number | undefined>(
-    (product, size) => (product === undefined || !isKnown(size) ? undefined : product * size),
-    1,
-  );
 }
 
 // ------------------------------------------------------------------------------------------------------------- the rule
@@ -213,13 +161,3 @@ const attendRule = (wanted: (site: AttentionSite) => boolean): Rule => ({
     return site.add("attend", [q, k, values], { scale });
   },
 });
-
-/** The last two axes exchanged; one exchange of them undoes another. */
-function transposed(node: GraphNode, site: Site): GraphNode {
-  const last = node.shape.length - 1;
-  const order = node.shape.map((_, i) => (i === last ? last - 1 : i === last - 1 ? last : i));
-  const inner = node.op === "permute" ? node.inputs[0] : undefined;
-  if (node.op !== "permute" || inner === undefined) return site.add("permute", [node], { order });
-  const both = order.map((axis) => node.attrs.order[axis] ?? axis);
-  return both.every((axis, i) => axis === i) ? inner : site.add("permute", [inner], { order: both });
-}

@@ -22,9 +22,10 @@ import {
   transpose,
   unary,
 } from "./algebra.ts";
-import { scoresOf, TABLE_BYTES } from "./attend.ts";
+import { TABLE_BYTES } from "./attend.ts";
 import { GraphBuilder } from "./builder.ts";
 import type { Graph, GraphNode } from "./graph.ts";
+import { productUnder } from "./scores.ts";
 
 /** One side of a table: a map that looks, or one that is looked at. */
 export interface AttentionGrid {
@@ -223,7 +224,7 @@ function bytesOf(node: GraphNode): number {
 
 /** q and k of a table, as rows; undefined if its scores are no plain product. */
 function scoresIn(table: GraphNode, a: Algebra, copyOf: (node: GraphNode) => GraphNode): Factors | undefined {
-  const scores = table.op === "softmax" ? scoresOf(table) : undefined;
+  const scores = table.op === "softmax" ? productUnder(table.inputs[0]) : undefined;
   if (scores === undefined) return undefined;
   const [first, second] = [copyOf(inputOf(scores.product, 0)), transpose(a, copyOf(inputOf(scores.product, 1)))];
   const { scale } = scores;

@@ -38,13 +38,15 @@ export function chosenForms(model: Model, target: Capability): Choices {
   };
 }
 
+const FORMS = { attend: "without table", table: "table", regrouped: "values first" } as const;
+
 export function attentionLines({ inference, training }: AttentionForms): readonly string[] {
   const of = (what: string, choices: readonly AttentionChoice[]): readonly (readonly string[])[] =>
     choices.map(({ layer, rows, keys, form, reason }) => [
       layer,
       what,
       `${grouped(rows)} × ${grouped(keys)}`,
-      form === "attend" ? "without table" : "table",
+      FORMS[form],
       reason,
     ]);
   const rows = [...of("inference", inference), ...of("training", training)];

@@ -6,7 +6,7 @@
  */
 import { WASM_DEFAULT } from "../../compiler/capability.ts";
 import { compileStep, type LoweredStep, lowerStep } from "../../compiler/compile.ts";
-import type { AttentionChoice } from "../../compiler/graph/attend.ts";
+import type { AttentionForm } from "../../compiler/graph/attend.ts";
 import { STEP_INPUTS, STEP_REPORT } from "../../compiler/graph/step.ts";
 import { COUNTERS } from "../../compiler/graph/training.ts";
 import { openInterpreter } from "../../compiler/loop/interp.ts";
@@ -59,7 +59,7 @@ function inputsOf(
 }
 
 /** The form of every attention; that which suits its size if undefined. */
-export type Form = AttentionChoice["form"] | undefined;
+export type Form = AttentionForm | undefined;
 
 export function loweredStep(model: Model, stage: Stage, precision: Precision = F32, form?: Form): LoweredStep {
   return stagedOk(lowerStep(model, stage, WASM_DEFAULT, precision, form));
