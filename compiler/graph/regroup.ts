@@ -30,7 +30,7 @@ function matched(node: GraphNode, uses: (node: GraphNode) => number): Match | un
   const depth = scores.product.inputs[0]?.shape.at(-1);
   const known = [countOf(batch), table.shape.at(-2), table.shape.at(-1), depth, values.shape.at(-1)];
   const [entries = 0, rows = 0, keys = 0, inner = 0, features = 0] = known.map((size) =>
-    size !== undefined && isKnown(size) ? Number(size) : 0,
+    size !== undefined && isKnown(size) ? size : 0,
   );
   // A table that is read elsewhere is made all the same.
   const made = uses(table) === 1 && uses(scores.product) === 1 ? inner * rows * keys : 0;
