@@ -11,11 +11,11 @@ import { printGraph } from "../../compiler/graph/print.ts";
 import { verifyGraph } from "../../compiler/graph/verify.ts";
 import { interpret } from "../../compiler/loop/interp.ts";
 import { verifyLoops } from "../../compiler/loop/verify.ts";
-import type { Model } from "../../compiler/model.ts";
 import { plainStage } from "../../compiler/recipe/plain.ts";
 import { Net } from "../loop/nets.ts";
 import { bound, doubles, modelOf, namedInputs, namedParameters, stagedOk } from "../tools/nets.ts";
 import { furthest, loweredStep, stepsOnOracle, stepsOnWasm } from "../training/steps.ts";
+import { streams } from "./nets.ts";
 
 const TARGET: AttentionTarget = {
   tableBytes: TABLE_BYTES,
@@ -23,18 +23,6 @@ const TARGET: AttentionTarget = {
   training: false,
   fasterFrom: 128,
 };
-
-/** Two small streams, joined as `unit` says; gates opened, or nothing would depend on attention. */
-function streams(unit: string, size = 8, batch = 2): Model {
-  return modelOf(
-    `block Net()(x: [N, C, H, W]) -> [N, 3]
-default over x: f32[N, 3, ${size}, ${size}]
-  = Conv(8) @conv1 -> ReLU -> GlobalAvgPool -> Linear(3) @fc
-model Two = Net() ×2 over spatial: f32[N, 3, ${size}, ${size}], temporal: f32[N, 4, ${size}, ${size}]
-  with ${unit} at conv1 fuse Average`,
-    { N: batch },
-  );
-}
 
 describe("the form", () => {
   const graphOf = (rows: number, keys: number, tables = 1): ReturnType<Net["graph"]> => {

@@ -1,8 +1,10 @@
 /** Graphs of attention, in the form that keeps a table and in the one that does not, with their gradients. */
 import { differentiate } from "../../compiler/graph/gradient.ts";
 import type { Graph } from "../../compiler/graph/graph.ts";
+import type { Model } from "../../compiler/model.ts";
 import type { Values } from "../gradient/check.ts";
 import { Net, random } from "../loop/nets.ts";
+import { modelOf } from "../tools/nets.ts";
 
 /** Tables, rows, keys, depth of the scores, width of the values. */
 export type Sizes = readonly [tables: number, rows: number, keys: number, depth: number, width: number];
@@ -48,4 +50,16 @@ export function attentionValues(
     ]),
     params: new Map(),
   };
+}
+
+/** Two small streams, joined as `unit` says; gates opened, or nothing would depend on attention. */
+export function streams(unit: string, size = 8, batch = 2): Model {
+  return modelOf(
+    `block Net()(x: [N, C, H, W]) -> [N, 3]
+default over x: f32[N, 3, ${size}, ${size}]
+  = Conv(8) @conv1 -> ReLU -> GlobalAvgPool -> Linear(3) @fc
+model Two = Net() ×2 over spatial: f32[N, 3, ${size}, ${size}], temporal: f32[N, 4, ${size}, ${size}]
+  with ${unit} at conv1 fuse Average`,
+    { N: batch },
+  );
 }

@@ -11,14 +11,14 @@ import type { Graph } from "../../compiler/graph/graph.ts";
 import { verifyGraph } from "../../compiler/graph/verify.ts";
 import { interpret } from "../../compiler/loop/interp.ts";
 import { memoryUse } from "../../compiler/memory.ts";
-import type { Model } from "../../compiler/model.ts";
 import { plainStage } from "../../compiler/recipe/plain.ts";
 import { evaluateGraph } from "../graph/evaluate.ts";
 import { Net } from "../loop/nets.ts";
 import { assertClose } from "../tools/compare.ts";
 import { namedValues } from "../tools/named-values.ts";
-import { bound, doubles, modelOf, namedInputs, namedParameters, stagedOk } from "../tools/nets.ts";
+import { bound, doubles, namedInputs, namedParameters, stagedOk } from "../tools/nets.ts";
 import { furthest, stepsOnOracle } from "../training/steps.ts";
+import { streams } from "./nets.ts";
 
 const TARGET: AttentionTarget = {
   tableBytes: TABLE_BYTES,
@@ -97,18 +97,6 @@ describe("scale · (q·kᵀ)·v", () => {
     expect(chooseAttention(own.graph(), TARGET).choices).toEqual([]);
   });
 });
-
-/** Two small streams, joined as `unit` says at maps of `size`². */
-function streams(unit: string, size: number, batch: number): Model {
-  return modelOf(
-    `block Net()(x: [N, C, H, W]) -> [N, 3]
-default over x: f32[N, 3, ${size}, ${size}]
-  = Conv(8) @conv1 -> ReLU -> GlobalAvgPool -> Linear(3) @fc
-model Two = Net() ×2 over spatial: f32[N, 3, ${size}, ${size}], temporal: f32[N, 4, ${size}, ${size}]
-  with ${unit} at conv1 fuse Average`,
-    { N: batch },
-  );
-}
 
 test.each([
   'STIA(pair="dot")',

@@ -69,6 +69,10 @@ export async function doctor(options: { readonly json?: boolean }): Promise<Exit
     const kind = adapter.capability.software ? "software: runs on the CPU, only with --device webgpu" : "hardware";
     print(`${paint("bold", "webgpu", out)}    ${adapter.capability.name} (${kind})`);
     print(`          features: ${adapter.features.join(", ") || "none"}`);
+    const { subgroups, matrix } = adapter.capability;
+    const sizes = subgroups === undefined ? "none" : [...new Set([subgroups.min, subgroups.max])].join(" to ");
+    const shapes = matrix.map(({ m, n, k, input, result }) => `${m}×${n}×${k} ${input} to ${result}`);
+    print(`          subgroups: ${sizes}; matrices: ${shapes.join(", ") || "none"}`);
     print(
       table(["limit", "value"], limitRows(adapter))
         .split("\n")
