@@ -30,7 +30,7 @@ import { rewrite } from "./graph/rewrite.ts";
 import { type RateGroup, STEP_INPUTS, trainingStep } from "./graph/step.ts";
 import { statisticsForm } from "./graph/training.ts";
 import { oversizedBuffers } from "./loop/draft.ts";
-import type { Explained } from "./loop/fuse.ts";
+import type { ProgramDecision } from "./loop/fuse.ts";
 import { byteSize } from "./loop/layout.ts";
 import type { Loops } from "./loop/loops.ts";
 import { lowerAndExplain } from "./loop/lower.ts";
@@ -182,7 +182,7 @@ export interface LoweredModel {
   readonly graph: Graph;
   readonly loops: Loops;
   /** What was fused, and why the rest was not. */
-  readonly decisions: readonly Explained[];
+  readonly decisions: readonly ProgramDecision[];
   /** Which attention keeps its table, and why. */
   readonly attention: readonly AttentionChoice[];
   /** How 3×3 convolutions are computed, and why; none in training. */

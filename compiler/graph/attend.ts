@@ -4,13 +4,13 @@
  * In: a graph whose sizes are numbers, and what the target allows. Out: the graph with `softmax(scale · q·kᵀ)·v` as one
  * `attend` wherever that form is chosen, and the choices with their reasons. The language knows one form only; a table is
  * found by its structure, and stays where anything but the product with the values reads it. Both forms give the same
- * numbers to within rounding. Where no softmax is taken, the product with the values comes first (regroup.ts). The table of scores takes `tables · rows · keys` numbers, and in training is kept for the
+ * numbers to within rounding. The table of scores takes `tables · rows · keys` numbers, and in training is kept for the
  * backward pass; the form without it computes scores again for each gradient, 9 products of rows by keys instead of 6,
- * but takes each exponential where the score is made.
+ * but takes each exponential where the score is made. Where no softmax is taken, neither is wanted: see regroup.ts.
  */
 import type { Graph, GraphNode } from "./graph.ts";
 import { regrouped, regroupRule } from "./regroup.ts";
-import { type Rule, rewrite } from "./rewrite.ts";
+import { type Rule, rewrite, useCounts } from "./rewrite.ts";
 import { alike, countOf, productUnder, type Scores, transposed } from "./scores.ts";
 
 /**
@@ -62,10 +62,9 @@ export interface Attended {
 /** The graph with every attention in the form that suits the target. */
 export function chooseAttention(given: Graph, target: AttentionTarget): Attended {
   // Asked for tables, keep all: to compare.
-  const plain = target.always === "table" ? [] : regrouped(given);
-  const graph = plain.length === 0 ? given : rewrite(given, [regroupRule]);
-  const sites = sitesOf(graph);
-  const choices = [...choicesOf(sites, target), ...plain];
+  const withoutSoftmax = target.always === "table" ? [] : regrouped(given);
+  const graph = withoutSoftmax.length === 0 ? given : rewrite(given, [regroupRule]);
+  const choices = [...choicesOf(sitesOf(graph), target), ...withoutSoftmax];
   const chosen = new Set(choices.flatMap((choice) => (choice.form === "attend" ? [keyOf(choice)] : [])));
   if (chosen.size === 0) return { graph, choices };
   return { graph: rewrite(graph, [attendRule((site) => chosen.has(keyOf(site)))]), choices };
@@ -117,9 +116,7 @@ function mebibytes(bytes: number): string {
 }
 
 function sitesOf(graph: Graph): readonly AttentionSite[] {
-  const uses = new Map<GraphNode, number>();
-  for (const node of [...graph.nodes.flatMap(({ inputs }) => inputs), ...graph.outputs.map((o) => o.node)])
-    uses.set(node, (uses.get(node) ?? 0) + 1);
+  const uses = useCounts(graph);
   return graph.nodes.flatMap((node) => matched(node, (other) => uses.get(other) ?? 0)?.site ?? []);
 }
 

@@ -8,14 +8,15 @@
 import { isKnown } from "../size.ts";
 import type { AttentionChoice } from "./attend.ts";
 import type { Graph, GraphNode } from "./graph.ts";
-import type { Rule } from "./rewrite.ts";
+import { type Rule, useCounts } from "./rewrite.ts";
 import { alike, countOf, productUnder, type Scores, transposed } from "./scores.ts";
 
 interface Match {
   readonly scores: Scores;
   readonly values: GraphNode;
-  /** Batch entries, rows, keys, features of the scores and of the values. */
-  readonly sizes: readonly [number, number, number, number, number];
+  readonly tables: number;
+  readonly rows: number;
+  readonly keys: number;
   /** Multiply-adds of the other order over those of this one. */
   readonly share: number;
 }
@@ -29,7 +30,7 @@ function matched(node: GraphNode, uses: (node: GraphNode) => number): Match | un
   if (scores === undefined || !alike(batch, values.shape.slice(0, -2))) return undefined;
   const depth = scores.product.inputs[0]?.shape.at(-1);
   const known = [countOf(batch), table.shape.at(-2), table.shape.at(-1), depth, values.shape.at(-1)];
-  const [entries = 0, rows = 0, keys = 0, inner = 0, features = 0] = known.map((size) =>
+  const [tables = 0, rows = 0, keys = 0, inner = 0, features = 0] = known.map((size) =>
     size !== undefined && isKnown(size) ? size : 0,
   );
   // A table that is read elsewhere is made all the same.
@@ -37,18 +38,16 @@ function matched(node: GraphNode, uses: (node: GraphNode) => number): Match | un
   const now = made + rows * keys * features;
   const then = inner * keys * features + rows * inner * features;
   const share = then / now;
-  return share < 1 ? { scores, values, sizes: [entries, rows, keys, inner, features], share } : undefined;
+  return share < 1 ? { scores, values, tables, rows, keys, share } : undefined;
 }
 
 /** What `regroupRule` finds in a graph. */
 export function regrouped(graph: Graph): readonly AttentionChoice[] {
-  const uses = new Map<GraphNode, number>();
-  for (const node of [...graph.nodes.flatMap(({ inputs }) => inputs), ...graph.outputs.map((o) => o.node)])
-    uses.set(node, (uses.get(node) ?? 0) + 1);
+  const uses = useCounts(graph);
   return graph.nodes.flatMap((node): AttentionChoice[] => {
     const found = matched(node, (other) => uses.get(other) ?? 0);
     if (found === undefined) return [];
-    const [tables, rows, keys] = found.sizes;
+    const { tables, rows, keys } = found;
     const reason = `no softmax is taken of the scores: keys times values first takes ${found.share.toPrecision(2)} of the multiply-adds`;
     const bytes = 4 * tables * rows * keys;
     return [{ layer: node.layer, tables, rows, keys, bytes, form: "regrouped", reason }];

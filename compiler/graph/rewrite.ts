@@ -101,7 +101,8 @@ function replacement(now: ReadonlyMap<GraphNode, GraphNode>, old: GraphNode): Gr
   return node;
 }
 
-function useCounts(graph: Graph): ReadonlyMap<GraphNode, number> {
+/** How often each node of a graph is read, by nodes and as an output. */
+export function useCounts(graph: Graph): ReadonlyMap<GraphNode, number> {
   const counts = new Map<GraphNode, number>();
   const read = [...graph.nodes.flatMap((n) => n.inputs), ...graph.outputs.map((o) => o.node)];
   for (const node of read) counts.set(node, (counts.get(node) ?? 0) + 1);

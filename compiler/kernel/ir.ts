@@ -169,6 +169,9 @@ export type Stmt =
     }
   | { readonly kind: "comment"; readonly text: string };
 
+/** A statement about a subgroup's matrices. */
+export type MatrixStmt = Extract<Stmt, { kind: `matrix-${string}` }>;
+
 /** A buffer argument. `vec4` buffers are declared as arrays of vec4 and their byte size is a multiple of 16. */
 export interface Argument {
   readonly name: string;

@@ -5,7 +5,7 @@
  * placing of parentheses are the same for every C-like language, so `wgsl.ts` uses them too and says only what differs
  * (`Syntax`).
  */
-import type { Expr, KernelProgram, Stmt } from "./ir.ts";
+import type { Expr, KernelProgram, MatrixStmt, Stmt } from "./ir.ts";
 
 /** What tells one C-like language from another. Operands come as text, ready to stand between commas. */
 export interface Syntax {
@@ -35,8 +35,6 @@ export interface Syntax {
   readonly matrix: (s: MatrixStmt, print: (e: Expr) => string) => string;
   readonly end: string;
 }
-
-export type MatrixStmt = Extract<Stmt, { kind: `matrix-${string}` }>;
 
 // How tightly an operator binds; a closed expression (name, call, literal) has the highest number.
 const CLOSED = 9;

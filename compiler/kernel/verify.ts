@@ -8,8 +8,7 @@
  */
 import type { Capability, MatrixConfig, WebGPUCapability } from "../capability.ts";
 import { childrenOf } from "./build.ts";
-import type { Argument, Expr, KernelProgram, LocalArray, Stmt, Type } from "./ir.ts";
-import type { MatrixStmt } from "./print.ts";
+import type { Argument, Expr, KernelProgram, LocalArray, MatrixStmt, Stmt, Type } from "./ir.ts";
 
 /** A matrix of a subgroup. */
 interface Matrix {

@@ -7,8 +7,8 @@
 import { PHILOX, UNIT } from "../random.ts";
 import { BINARY, UNARY } from "../scalar.ts";
 import { constantOf, quotient } from "./build.ts";
-import type { Argument, Expr, KernelProgram, LocalArray } from "./ir.ts";
-import { type MatrixStmt, printBlock, type Syntax } from "./print.ts";
+import type { Argument, Expr, KernelProgram, LocalArray, MatrixStmt } from "./ir.ts";
+import { printBlock, type Syntax } from "./print.ts";
 
 const LARGEST = 3.4028234663852886e38;
 

@@ -29,7 +29,7 @@ export interface Decision {
 }
 
 /** A decision in the program that loads weights, or in the pass itself. */
-export interface Explained extends Decision {
+export interface ProgramDecision extends Decision {
   readonly part: "load" | "run";
 }
 

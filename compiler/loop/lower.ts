@@ -13,7 +13,7 @@ import { axis, equal } from "./affine.ts";
 import { kernelBuilder, memoryOrder, mergeAxes, type Value, type View, viewOf } from "./build.ts";
 import { axisNames, type Context, entry, knownShape } from "./context.ts";
 import { type Draft, finish } from "./draft.ts";
-import { type Decision, type Explained, followReductions, fuse } from "./fuse.ts";
+import { type Decision, followReductions, fuse, type ProgramDecision } from "./fuse.ts";
 import { halveFactors } from "./halve.ts";
 import { joinReductions } from "./join.ts";
 import { joinAttention } from "./join-attend.ts";
@@ -63,7 +63,7 @@ export function lowerGraph(graph: Graph, options: LowerOptions): Loops {
 export function lowerAndExplain(
   graph: Graph,
   options: LowerOptions,
-): { readonly loops: Loops; readonly decisions: readonly Explained[] } {
+): { readonly loops: Loops; readonly decisions: readonly ProgramDecision[] } {
   const { maxBufferBytes, panelWidth, maxBindings = 8, halves = new Set() } = options;
   const updates = options.inPlace === true ? updatesOf(graph) : [];
   const { draft: plain, results } = draftOf(graph, updates, options.copyPlanes === true);

@@ -53,19 +53,31 @@ export function attentionLines({ inference, training }: AttentionForms): readonl
   return rows.length === 0 ? [] : [table(["attention", "", "scores", "form", "why"], rows)];
 }
 
-/** How 3×3 convolutions are computed in inference; those that are computed alike, for one reason, in one line. */
-export function convolutionLines(choices: readonly ConvolutionChoice[]): readonly string[] {
-  const alike = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
-  for (const { layer, channels, filters, size, form, reason, pool } of choices) {
-    const shape = `${channels} → ${filters} at ${size.join("×")}`;
-    const pooled = pool === undefined ? "" : `; pool ${pool.fused ? "in its stores" : "apart"}: ${pool.reason}`;
-    const cells = [shape, form, reason + pooled];
-    const known = alike.get(cells.join());
-    if (known === undefined) alike.set(cells.join(), { layers: [layer], cells });
+interface Alike {
+  readonly layers: readonly string[];
+  readonly cells: readonly string[];
+}
+
+/** Lines with equal cells as one, with the layers of all. */
+function alike(lines: readonly (readonly [layer: string, cells: readonly string[]])[]): readonly Alike[] {
+  const found = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
+  for (const [layer, cells] of lines) {
+    const known = found.get(cells.join());
+    if (known === undefined) found.set(cells.join(), { layers: [layer], cells });
     else known.layers.push(layer);
   }
-  if (alike.size === 0) return [];
-  const rows = [...alike.values()].map(({ layers, cells }) => [layers.join(" "), ...cells]);
+  return [...found.values()];
+}
+
+/** How 3×3 convolutions are computed in inference; those that are computed alike, for one reason, in one line. */
+export function convolutionLines(choices: readonly ConvolutionChoice[]): readonly string[] {
+  const lines = choices.map(({ layer, channels, filters, size, form, reason, pool }): [string, string[]] => {
+    const shape = `${channels} → ${filters} at ${size.join("×")}`;
+    const pooled = pool === undefined ? "" : `; pool ${pool.fused ? "in its stores" : "apart"}: ${pool.reason}`;
+    return [layer, [shape, form, reason + pooled]];
+  });
+  if (lines.length === 0) return [];
+  const rows = alike(lines).map(({ layers, cells }) => [layers.join(" "), ...cells]);
   return [table(["convolution 3×3", "", "form", "why"], rows)];
 }
 
@@ -82,19 +94,15 @@ function apart(a: string, b: string): readonly [common: string, a: string, b: st
 
 /** Which kernels of a pass became one, and which did not; what happened alike in several layers in one line. */
 export function fusionLines(decisions: readonly Decision[]): readonly string[] {
-  const alike = new Map<string, { readonly layers: string[]; readonly cells: readonly string[] }>();
-  for (const { kernel, other, fused, reason } of decisions) {
+  const lines = decisions.map(({ kernel, other, fused, reason }): [string, string[]] => {
     const [layer, first, second] = apart(kernel, other);
-    const cells = [first, second, fused ? "fused" : "apart", reason];
-    const known = alike.get(cells.join());
-    if (known === undefined) alike.set(cells.join(), { layers: [layer], cells });
-    else known.layers.push(layer);
-  }
-  if (alike.size === 0) return [];
+    return [layer, [first, second, fused ? "fused" : "apart", reason]];
+  });
+  if (lines.length === 0) return [];
   const named = (layers: readonly string[]): string => {
     const some = layers.filter((layer) => layer !== "").slice(0, NAMED);
     return [...some, ...(layers.length > NAMED ? [`and ${layers.length - NAMED} more`] : [])].join(" ");
   };
-  const rows = [...alike.values()].map(({ layers, cells }) => [...cells, named(layers)]);
+  const rows = alike(lines).map(({ layers, cells }) => [...cells, named(layers)]);
   return [table(["kernel", "other", "", "why", "in"], rows)];
 }

@@ -49,22 +49,22 @@ function featuresOf(program: Program): ReadonlySet<GPUFeatureName> {
   return found;
 }
 
-/** Limits of the target that this adapter does not reach, the first of them as a problem. */
-function checkLimits(program: Program, adapter: GPUAdapter): void {
+/** Features and limits that the program needs and this adapter has not, the first of them as a problem. */
+function checkLimits(program: Program, features: ReadonlySet<GPUFeatureName>, adapter: GPUAdapter): void {
   if (program.target.kind !== "webgpu") {
     throw new EngineError({
       kind: "usage",
       what: `this program was compiled for ${program.target.kind}, not for WebGPU`,
     });
   }
-  const features = featuresOf(program);
   if ((program.target.f16 || features.has("shader-f16")) && !adapter.features.has("shader-f16")) {
     throw new EngineError({
       kind: "no-device",
       what: "this program was compiled for a device with half precision (`shader-f16`), which this adapter has not; compile it for this device, in f32",
     });
   }
-  const missing = [...features].find((feature) => /matrix$|control$/.test(feature) && !adapter.features.has(feature));
+  // Subgroups have a message of their own below.
+  const missing = [...features].find((feature) => feature !== "subgroups" && !adapter.features.has(feature));
   if (missing !== undefined) {
     throw new EngineError({
       kind: "no-device",
@@ -101,11 +101,12 @@ export async function openWebGPU(
     options.fallback === true ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
   if (adapter === null) throw new EngineError({ kind: "no-device", what: "no WebGPU adapter answers on this machine" });
-  checkLimits(program, adapter);
+  const features = featuresOf(program);
+  checkLimits(program, features, adapter);
   if (program.target.kind !== "webgpu") throw new EngineError({ kind: "usage", what: "not a WebGPU program" });
   const device = await adapter.requestDevice({
     requiredLimits: { ...program.target.limits },
-    requiredFeatures: [...new Set([...featuresOf(program), ...(program.target.f16 ? (["shader-f16"] as const) : [])])],
+    requiredFeatures: [...new Set([...features, ...(program.target.f16 ? (["shader-f16"] as const) : [])])],
   });
   instances.set(device, gpu);
   const info = adapter.info;

@@ -151,7 +151,7 @@ function accessTo(arrays: ReadonlyMap<string, Float32Array>, halves: ReadonlySet
   };
 }
 
-/** Invocations of a subgroup: those that share a matrix's rows of results, else all. */
+/** Invocations of a subgroup: as asked for, else 32, as the devices of the tests have them that do not ask, or all there are. */
 function subgroupOf({ workgroupSize: [x, y, z], subgroupSize }: KernelProgram): number {
   return subgroupSize ?? Math.min(32, x * y * z);
 }
