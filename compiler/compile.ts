@@ -19,8 +19,12 @@ import { type BindProblem, bindSizes } from "./graph/builder.ts";
 import {
   type ConvolutionChoice,
   type ConvolutionForm,
+  type ConvolutionSite,
   type ConvolutionTarget,
   chooseConvolutions,
+  convolutionKey,
+  formsOf,
+  type MeasuredForms,
 } from "./graph/convolution.ts";
 import type { Graph, GraphNode } from "./graph/graph.ts";
 import { graphHash } from "./graph/hash.ts";
@@ -204,10 +208,39 @@ function maxBufferBytes(target: Capability): number {
     : target.maxMemory;
 }
 
+/** How the form of 3×3 convolutions is found: one form for all, or what was timed on the device, where it was. */
+export type ConvolutionWish = ConvolutionForm | MeasuredForms;
+
 /** What the form of convolutions depends on. */
-function convolutionTarget(target: Capability, always: ConvolutionForm | undefined): ConvolutionTarget {
-  const tableBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
-  return { cost: target.kind === "wasm" ? convolutionMs : undefined, tileBytes: tableBytes, always };
+function convolutionTarget(target: Capability, wish: ConvolutionWish | undefined): ConvolutionTarget {
+  const tileBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
+  if (typeof wish === "string") return { always: wish, tileBytes };
+  return { measured: wish, expected: target.kind === "wasm" ? convolutionMs : undefined, tileBytes };
+}
+
+/** A convolution of a model and the forms that it can take on a target. */
+export interface ConvolutionForms {
+  readonly site: ConvolutionSite;
+  readonly forms: readonly ConvolutionForm[];
+  /** What it takes without having been timed. */
+  readonly expected: ConvolutionForm;
+}
+
+/** The convolutions of a bound model that have several forms, each kind once and those first that multiply the most. */
+export function convolutionsOf(model: Model, target: Capability): readonly ConvolutionForms[] {
+  const limits = convolutionTarget(target, undefined);
+  const { choices } = chooseConvolutions(rewrite(model.graph, inferenceRules), limits);
+  const kinds = new Map<string, { readonly site: ConvolutionChoice; macs: number }>();
+  for (const site of choices) {
+    const { images, channels, filters, size } = site;
+    const kind = kinds.get(convolutionKey(site)) ?? { site, macs: 0 };
+    kind.macs += images * channels * filters * size[0] * size[1];
+    kinds.set(convolutionKey(site), kind);
+  }
+  return [...kinds.values()]
+    .sort((a, b) => b.macs - a.macs)
+    .map(({ site }) => ({ site, forms: formsOf(site, limits.tileBytes), expected: site.form }))
+    .filter(({ forms }) => forms.length > 1);
 }
 
 /** From a bound model to loops for a kind of target: batch norm folded, weights packed and split, kernels fused. */
@@ -215,7 +248,7 @@ export function lowerModel(
   model: Model,
   target: Capability,
   form?: AttentionForm,
-  convolution?: ConvolutionForm,
+  convolution?: ConvolutionWish,
 ): Staged<LoweredModel> {
   const folded = rewrite(model.graph, inferenceRules);
   const convolved = chooseConvolutions(folded, convolutionTarget(target, convolution));
@@ -277,8 +310,8 @@ export interface CompileOptions {
   readonly reuse?: KernelReuse | undefined;
   /** The form of every attention, instead of the one that suits its size: to compare them. */
   readonly attention?: AttentionForm;
-  /** The same for every convolution that has a choice; in inference only. */
-  readonly convolution?: ConvolutionForm;
+  /** The same for every 3×3 convolution, or what was timed; in inference only. */
+  readonly convolution?: ConvolutionWish | undefined;
 }
 
 /** All stages: from a checked model to a program for one target. */

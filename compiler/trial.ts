@@ -1,12 +1,18 @@
 /**
- * A kernel by itself, in several plans: the program that a tuner runs to find out which is fastest.
+ * A kernel or a convolution by itself, in several plans or forms: programs that a tuner runs to find out which is fastest.
  *
  * In: a kernel as it was scheduled for some program, and candidates. Out: a program whose inputs are all buffers that the
  * kernel reads or writes, as plain numbers of 4 bytes, whose outputs are those that it writes, and whose steps are the
- * candidates', one after the other. Nothing of it is meant to be run from beginning to end.
+ * candidates', one after the other. Nothing of it is meant to be run from beginning to end. A convolution has a program for
+ * each form, which is.
  */
 import { type Isolated, KernelReuse } from "./assemble.ts";
 import type { Capability } from "./capability.ts";
+import { compile } from "./compile.ts";
+import { GraphBuilder, type Where } from "./graph/builder.ts";
+import type { ConvolutionForm, ConvolutionSite } from "./graph/convolution.ts";
+import type { GraphNode } from "./graph/graph.ts";
+import { isProblem } from "./graph/shapes.ts";
 import type { KernelProgram } from "./kernel/ir.ts";
 import { renderWasm, wasmScratchBytes } from "./kernel/wasm.ts";
 import { renderWGSL } from "./kernel/wgsl.ts";
@@ -124,4 +130,66 @@ export function trialOf({ kernel, buffers }: Isolated, candidates: readonly Cand
 
 function never(id: number): never {
   throw new Error(`internal: the kernel has no buffer ${id}`);
+}
+
+export interface ConvolutionTrial {
+  /** From the input `x` to the output `y`. */
+  readonly program: Program;
+  /** Numbers of the steps that are the convolution's. */
+  readonly steps: readonly number[];
+}
+
+/** Channels on both sides of what is tried. */
+const AROUND = 4;
+
+/**
+ * A convolution with bias and ReLU in one form, between two small ones of 1×1: so the image lies in memory as it does
+ * within a network, and what goes in and comes out is small.
+ */
+export function convolutionTrial(site: ConvolutionSite, form: ConvolutionForm, target: Capability): ConvolutionTrial {
+  const { images, channels, filters, size } = site;
+  const builder = new GraphBuilder();
+  const add = (made: GraphNode | ReturnType<GraphBuilder["add"]>): GraphNode => {
+    if (isProblem(made)) throw new Error(`internal: ${made.message}`);
+    return made;
+  };
+  const conv = (x: GraphNode, layer: string, shape: readonly [number, number, number]): GraphNode => {
+    const where: Where = { layer, origins: [] };
+    const [to, from, k] = shape;
+    const param = (name: string, sizes: readonly number[]): GraphNode => {
+      const init = { kind: "constant", value: 0 } as const;
+      return builder.leaf(
+        "param",
+        { path: `${layer}.${name}`, kind: "param", init },
+        { shape: sizes, dtype: "f32" },
+        where,
+      );
+    };
+    const operands = [x, param("weight", [to, from, k, k]), param("bias", [to])];
+    const attrs = { stride: [1, 1], pad: [(k - 1) / 2, (k - 1) / 2], dilation: [1, 1], groups: 1 } as const;
+    const made = add(builder.add("conv2d", operands, attrs, where));
+    const zero = builder.leaf("constant", { value: 0 }, { shape: [], dtype: "f32" }, where);
+    return add(builder.add("binary", [made, zero], { fn: "max" }, where));
+  };
+  const type = { shape: [images, AROUND, ...size], dtype: "f32" } as const;
+  const x = builder.leaf("input", { name: "x" }, type, { layer: "", origins: [] });
+  const before = conv(x, "before", [channels, AROUND, 1]);
+  const tried = conv(before, "tried", [filters, channels, 3]);
+  const after = conv(tried, "after", [AROUND, filters, 1]);
+  const { graph } = builder.finish("Trial", [{ name: "y", node: after }]);
+  const model = {
+    name: "Trial",
+    graph,
+    streams: [],
+    streamOutputs: [],
+    units: [],
+    positions: [],
+    parameters: [],
+    weightMaps: [],
+    classes: undefined,
+  };
+  const made = compile(model, { target, sizes: new Map(), seed: 0, convolution: form });
+  if ("diagnostics" in made) throw new Error(`internal: ${made.diagnostics.map(({ message }) => message).join("; ")}`);
+  const steps = made.ok.run.flatMap(({ layers }, number) => (layers.includes("tried") ? [number] : []));
+  return { program: made.ok, steps };
 }

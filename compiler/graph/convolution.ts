@@ -36,9 +36,17 @@ export interface ConvolutionChoice extends ConvolutionSite {
   readonly pool?: { readonly fused: boolean; readonly reason: string };
 }
 
+/** Milliseconds of a convolution in its forms; a form that is not there is not to be taken. */
+export type FormTimes = { readonly [F in ConvolutionForm]?: number };
+
+/** What forms took on the device; undefined for a convolution that nobody timed. */
+export type MeasuredForms = (site: ConvolutionSite) => FormTimes | undefined;
+
 export interface ConvolutionTarget {
+  /** Where it knows a convolution, it decides. */
+  readonly measured?: MeasuredForms | undefined;
   /** Expected milliseconds of a convolution in a form; undefined where only the direct form is known to be good. */
-  readonly cost: ((site: ConvolutionSite, form: ConvolutionForm) => number) | undefined;
+  readonly expected?: ((site: ConvolutionSite, form: ConvolutionForm) => number) | undefined;
   /** What the transformed tiles of one convolution may take, before or behind its products. */
   readonly tileBytes: number;
   /** The form of every convolution that can take it, whatever it costs: to compare them. */
@@ -51,39 +59,57 @@ export interface Convolved {
 }
 
 /** From the one that rounds least and takes least memory to the one that does most. */
-const FORMS: readonly ConvolutionForm[] = ["direct", "winograd 2", "winograd 4"];
+export const FORMS: readonly ConvolutionForm[] = ["direct", "winograd 2", "winograd 4"];
 
 /** The share of a form's time from which on the next one is worth its rounding and its memory. */
 const WORTHWHILE = 0.9;
 
 /** The graph with every convolution in the form that suits the target. */
 export function chooseConvolutions(graph: Graph, target: ConvolutionTarget): Convolved {
-  if (target.cost === undefined && target.always === undefined) return { graph, choices: [] };
   const fixed = fixedNodes(graph);
   const sites = graph.nodes.flatMap((node) => {
     const site = node.op === "conv2d" ? siteOf(node, fixed) : undefined;
     return site === undefined ? [] : [{ node, site }];
   });
   const choices = new Map(sites.map(({ node, site }) => [node, choiceOf(site, target)]));
-  const forms = new Map([...choices.values()].map((choice) => [keyOf(choice), choice.form]));
-  const made = rewrite(graph, [winogradRule((site) => forms.get(keyOf(site)) ?? "direct"), poolRule]);
+  const forms = new Map([...choices.values()].map((choice) => [convolutionKey(choice), choice.form]));
+  const made = rewrite(graph, [winogradRule((site) => forms.get(convolutionKey(site)) ?? "direct"), poolRule]);
   return { graph: made, choices: [...choices].map(([node, choice]) => withPool(graph, node, choice)) };
 }
 
-/** Equal convolutions take one form. */
-const keyOf = ({ images, channels, filters, size }: ConvolutionSite): string =>
+/** Equal for convolutions that are alike: they take one form. */
+export const convolutionKey = ({ images, channels, filters, size }: ConvolutionSite): string =>
   [images, channels, filters, ...size].join(" ");
 
-function choiceOf(site: ConvolutionSite, { cost, always, tileBytes }: ConvolutionTarget): ConvolutionChoice {
+function choiceOf(
+  site: ConvolutionSite,
+  { measured, expected, always, tileBytes }: ConvolutionTarget,
+): ConvolutionChoice {
   if (always !== undefined) return { ...site, form: always, reason: "every one is asked for so" };
-  const costs = FORMS.map((form) => ({
-    form,
-    ms: cost?.(site, form) ?? Number.POSITIVE_INFINITY,
-    fits: bytesOf(site, form) <= tileBytes,
-  }));
-  const best = costs.reduce((least, other) => (other.fits && other.ms < WORTHWHILE * least.ms ? other : least));
-  const told = costs.map(({ form, ms, fits }) => `${form} ${ms.toPrecision(2)} ms${fits ? "" : " (too large)"}`);
-  return { ...site, form: best.form, reason: `expected on one core: ${told.join(", ")}` };
+  const known = measured?.(site);
+  if (known === undefined && expected === undefined) {
+    return { ...site, form: "direct", reason: "another only where `--tune SECONDS` has found it faster on the device" };
+  }
+  const times = known ?? Object.fromEntries(FORMS.map((form) => [form, expected?.(site, form)]));
+  const fitting = formsOf(site, tileBytes);
+  const told = FORMS.flatMap((form) => {
+    const ms = times[form];
+    const note = fitting.includes(form) ? "" : " (too large)";
+    return ms === undefined ? [] : [`${form} ${ms.toPrecision(2)} ms${note}`];
+  });
+  const source = known === undefined ? "expected on one core" : "timed on this device";
+  return { ...site, form: fastestForm(times, fitting), reason: `${source}: ${told.join(", ")}` };
+}
+
+/** The form that is worth most, among these: a faster one, by more than it costs in rounding and memory. */
+export function fastestForm(times: FormTimes, among: readonly ConvolutionForm[] = FORMS): ConvolutionForm {
+  const ms = (form: ConvolutionForm): number => times[form] ?? Number.POSITIVE_INFINITY;
+  return among.reduce((best, form) => (ms(form) < WORTHWHILE * ms(best) ? form : best), "direct");
+}
+
+/** The forms of a convolution whose tiles fit into so many bytes: what there is to choose from. */
+export function formsOf(site: ConvolutionSite, tileBytes: number): readonly ConvolutionForm[] {
+  return FORMS.filter((form) => bytesOf(site, form) <= tileBytes);
 }
 
 /** Bytes of the larger of the transformed input and the products. */

@@ -397,7 +397,8 @@ function intoLoads(
   const cost = costOf(producer, buffers);
   const result = new Map<Kernel, Kernel>();
   for (const reader of readers) {
-    const reads = product(axisSizes(reader)) / elements;
+    const places = reader.loads.filter(({ buffer }) => buffer === store.buffer).length;
+    const reads = (product(axisSizes(reader)) * places) / elements;
     const once = readers.length === 1 && reads <= 1 && classify(reader, buffers) === undefined;
     if (!once && cost > CHEAP) return `it would be recomputed ${reads.toPrecision(3)} times at a cost of ${cost}`;
     const fused = inlineProducer(producer, reader, buffers, options);

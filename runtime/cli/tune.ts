@@ -3,8 +3,8 @@
  */
 import { compile, compileStep } from "../../compiler/compile.ts";
 import type { Compiler } from "../train/trainer.ts";
-import { TuningCompiler } from "../tune/compiler.ts";
-import type { TuneReport } from "../tune/tuner.ts";
+import { type TuneReport, TuningCompiler } from "../tune/compiler.ts";
+import type { Tried } from "../tune/measure.ts";
 import type { Target } from "./devices.ts";
 import { CommandError, EXIT } from "./exit.ts";
 import { openRunner } from "./open.ts";
@@ -37,8 +37,16 @@ export function compilerFor(
   });
 }
 
-function inWords({ open, decided, changed, before, after }: TuneReport): string {
-  const gain = changed === 0 ? "" : `: ${before.toFixed(2)} ms became ${after.toFixed(2)} ms, each kernel once`;
+function inWords({ convolutions, kernels }: TuneReport): string {
+  const parts = [
+    ...(convolutions.open > 0 ? [triedInWords(convolutions, "convolutions", "form")] : []),
+    ...(kernels.open > 0 ? [triedInWords(kernels, "kernels", "plan")] : []),
+  ];
+  return `tuned ${parts.join("; ")}`;
+}
+
+function triedInWords({ open, decided, changed, before, after }: Tried, things: string, other: string): string {
+  const gain = changed === 0 ? "" : `: ${before.toFixed(2)} ms became ${after.toFixed(2)} ms, each once`;
   const rest = open > decided ? `, ${open - decided} not tried for want of time` : "";
-  return `tuned ${decided} kernels, ${changed} with another plan${gain}${rest}`;
+  return `${decided} ${things}, ${changed} with another ${other}${gain}${rest}`;
 }

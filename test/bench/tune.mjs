@@ -1,9 +1,10 @@
 /**
- * What tuning gains: `npm run build && node test/bench/tune.mjs [SECONDS] [wasm|swiftshader] [WORKLOADS…]`.
+ * What tuning gains: `npm run build && node test/bench/tune.mjs [SECONDS] [wasm|swiftshader|webgpu] [WORKLOADS…]`.
  *
- * Each workload of the benchmark is compiled with the cost model's plans and with plans that were tried for so many seconds
- * (30 by default), into a book of its own. Passes of both take turns; printed are processor times, the least of some, and
- * what the tuner took. Of a training step only plans that give the same bits are tried, of predictions any.
+ * Each workload of the benchmark is compiled with the cost model's plans and forms and with those that were tried for so many
+ * seconds (30 by default), into a book of its own; `webgpu` is this machine's own adapter. Passes of both take turns; printed
+ * are processor times, the least of some, and what the tuner took. Of a training step only plans that give the same bits are
+ * tried, of predictions any, and the forms of convolutions.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), "netc-tune-"));
 
 async function deviceOf() {
   if (device === "wasm") return { target: await wasmCapability(), open: openWasm };
-  (await import("../tools/swiftshader.mjs")).preloadSwiftShader();
+  if (device === "swiftshader") (await import("../tools/swiftshader.mjs")).preloadSwiftShader();
   const { gpu, adapter } = await probeWebGPU();
   return { target: adapter.capability, open: (program) => openWebGPU(program, gpu) };
 }
@@ -50,7 +51,7 @@ async function opened(program) {
 }
 
 console.log(
-  "| workload | cost model, processor ms | tuned | | kernels tried, changed | seconds |\n|---|---|---|---|---|---|",
+  "| workload | cost model, processor ms | tuned | | convolutions tried, changed | kernels | seconds |\n|---|---|---|---|---|---|---|",
 );
 for (const name of names) {
   const workload = WORKLOADS[name];
@@ -90,7 +91,8 @@ for (const name of names) {
     }
   for (const runner of [plain, tuned]) runner.dispose();
   const [before, after] = least;
-  const tried = report === undefined ? "none" : `${report.decided} of ${report.open}, ${report.changed}`;
+  const inWords = ({ open, decided, changed }) => (open === 0 ? "none" : `${decided} of ${open}, ${changed}`);
+  const tried = report === undefined ? "none | none" : `${inWords(report.convolutions)} | ${inWords(report.kernels)}`;
   console.log(
     `| ${name} | ${before.toFixed(1)} | ${after.toFixed(1)} | ${(before / after).toFixed(2)}× | ${tried} | ${took.toFixed(1)} |`,
   );

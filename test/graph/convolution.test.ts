@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { type Capability, WASM_DEFAULT, WEBGPU_DEFAULT } from "../../compiler/capability.ts";
 import { type LoweredModel, lowerModel } from "../../compiler/compile.ts";
-import { type ConvolutionForm, chooseConvolutions } from "../../compiler/graph/convolution.ts";
+import { type ConvolutionForm, chooseConvolutions, type FormTimes } from "../../compiler/graph/convolution.ts";
 import { verifyGraph } from "../../compiler/graph/verify.ts";
 import { verifyKernel } from "../../compiler/kernel/verify.ts";
 import { verifyLoops } from "../../compiler/loop/verify.ts";
@@ -34,7 +34,7 @@ describe.each(TILES)("%s", (form) => {
       net.layer = "conv";
       const made = net.conv(net.input("x", [n, c, h, w]), o, 3, { pad, bias });
       const graph = net.finish(net.relu(made));
-      const { graph: after, choices } = chooseConvolutions(graph, { cost: undefined, tileBytes: 0, always: form });
+      const { graph: after, choices } = chooseConvolutions(graph, { tileBytes: 0, always: form });
       expect(choices.map((choice) => choice.form)).toEqual([form]);
       expect(verifyGraph(after)).toEqual([]);
       expect(after.nodes.some(({ op }) => op === "conv2d")).toBe(false);
@@ -106,6 +106,24 @@ test("what follows a convolution is computed where its tiles are put together", 
   expect(weights.map(({ layout }) => layout.kind)).toEqual(["panels", "panels"]);
 });
 
+test("a pooled tile has one result, and is not put together anew for each of the tiles that read it", () => {
+  const text = `model M(x: f32[N, 8, 16, 16]) -> f32[N, 8, 8, 8] =
+    Conv(8, k=3, pad=1) @a -> ReLU -> MaxPool(2) @p -> Conv(8, k=3, pad=1) @b`;
+  const { loops, decisions } = stagedOk(lowerModel(modelOf(text), WEBGPU_DEFAULT, undefined, "winograd 2"));
+  expect(loops.run.map(({ name, loads, stores }) => `${name} ${loads.length} ${stores.length}`)).toEqual([
+    "a.winograd.input 16 16",
+    "a.matmul 2 1",
+    "a+relu 17 1",
+    "b.winograd.input 16 16",
+    "b.matmul 2 1",
+    "b 17 4",
+    "output.output 1 1",
+  ]);
+  expect(decisions.map(({ reason }) => reason)).toContainEqual(
+    expect.stringMatching(/^it would be recomputed 4.00 times/),
+  );
+});
+
 test("rounds within its bound: at most 2 times the direct form's error in tiles of 2, and 6 times in tiles of 4", async () => {
   const model = modelOf("model M(x: f32[N, 96, 13, 10]) = Conv(16, k=3, pad=1) @c");
   const [inputs, parameters] = [namedInputs(model.graph), namedParameters(model)];
@@ -132,7 +150,34 @@ describe("the choice", () => {
     const text =
       "model M(x: f32[N, 3, 64, 64]) -> f32[N, 64, 64, 64] = Conv(64, k=3, pad=1) @a -> Conv(64, k=3, pad=1) @b";
     expect(forms(choose(text))).toEqual(["direct", "winograd 4"]);
-    expect(forms(choose(text, WEBGPU_DEFAULT))).toEqual([]);
+  });
+  test("is made by what was timed, where it was, and is worth a tenth", () => {
+    const model = modelOf("model M(x: f32[N, 64, 32, 32]) = Conv(64, k=3, pad=1) @a -> Conv(32, k=3, pad=1) @b");
+    const chosen = (target: Capability, times: FormTimes): readonly string[] =>
+      stagedOk(
+        lowerModel(model, target, undefined, ({ filters }) => (filters === 64 ? times : undefined)),
+      ).convolutions.map(({ form }) => form);
+    for (const [target, other] of [
+      [WEBGPU_DEFAULT, "direct"],
+      [WASM_DEFAULT, "winograd 4"],
+    ] as const) {
+      expect(chosen(target, { direct: 2, "winograd 2": 1, "winograd 4": 1.5 })).toEqual(["winograd 2", other]);
+      expect(chosen(target, { direct: 2, "winograd 2": 1, "winograd 4": 0.85 })).toEqual(["winograd 4", other]);
+      expect(chosen(target, { direct: 1, "winograd 2": 0.95, "winograd 4": 0.91 })).toEqual(["direct", other]);
+      expect(chosen(target, { direct: 1 })).toEqual(["direct", other]);
+    }
+    const small = { ...WEBGPU_DEFAULT, limits: { ...WEBGPU_DEFAULT.limits, maxStorageBufferBindingSize: 500_000 } };
+    expect(chosen(small, { direct: 2, "winograd 2": 1, "winograd 4": 0.5 })).toEqual(["direct", "direct"]);
+  });
+  test("says why it is what it is", () => {
+    const model = modelOf("model M(x: f32[N, 64, 32, 32]) = Conv(64, k=3, pad=1) @a");
+    const reason = (target: Capability, times?: FormTimes): string | undefined =>
+      stagedOk(lowerModel(model, target, undefined, () => times)).convolutions[0]?.reason;
+    expect(reason(WASM_DEFAULT)).toMatch(/^expected on one core: direct .* ms, winograd 2 .* ms, winograd 4 .* ms$/);
+    expect(reason(WEBGPU_DEFAULT)).toBe("another only where `--tune SECONDS` has found it faster on the device");
+    expect(reason(WEBGPU_DEFAULT, { direct: 2.04, "winograd 2": 1 })).toBe(
+      "timed on this device: direct 2.0 ms, winograd 2 1.0 ms",
+    );
   });
   test("leaves what has another form alone: strides, dilations, groups, windows", () => {
     for (const options of ["k=3, stride=2", "k=3, dilation=2", "k=3, groups=2", "k=5", "k=1"]) {
@@ -149,7 +194,7 @@ describe("the choice", () => {
       dilation: [1, 1],
       groups: 1,
     });
-    const { choices } = chooseConvolutions(net.finish(made), { cost: undefined, tileBytes: 0, always: "winograd 2" });
+    const { choices } = chooseConvolutions(net.finish(made), { tileBytes: 0, always: "winograd 2" });
     expect(choices).toEqual([]);
   });
   test("does without where tiles would take too much memory", () => {
@@ -178,7 +223,7 @@ describe("the choice", () => {
     const made = net.conv(net.input("x", [1, 8, 8, 8]), 8, 3, { pad: 1 });
     const most = net.op("reduce", [made], { fn: "max", axes: [2, 3], keep: true });
     const graph = net.finish(net.op("binary", [net.maxPool(made, 2), most], { fn: "add" }));
-    const after = chooseConvolutions(graph, { cost: undefined, tileBytes: 0, always: "winograd 2" });
+    const after = chooseConvolutions(graph, { tileBytes: 0, always: "winograd 2" });
     expect(after.choices.map(({ pool }) => pool)).toEqual([
       { fused: false, reason: "the result before the pool has other readers" },
     ]);

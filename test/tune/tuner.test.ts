@@ -28,6 +28,7 @@ import {
   weightsFrom,
 } from "../tools/nets.ts";
 import { SOFTWARE } from "../tools/webgpu.ts";
+import { paper, paperTime } from "./paper.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -39,50 +40,18 @@ const TEXT = `model Net(x: f32[N, 8, 24, 24]) -> f32[N, 10] =
   Conv(32, k=3) @a -> ReLU -> Conv(64, k=3) @b -> ReLU -> GlobalAvgPool -> Linear(10) @fc`;
 const model = bound(modelOf(TEXT));
 const later = (seconds: number): number => performance.now() + 1000 * seconds;
-/** The clock of the device of paper. */
-let now = 0;
-const clock = (): number => now;
-
-interface Paper {
-  /** ms of a candidate's step, by its number in the trial. */
-  readonly ms: (step: number) => number;
-  /** What the candidate writes everywhere. */
-  readonly value?: (step: number) => number;
-  readonly opened?: Program[];
-}
-
-/** Opens trials on a device that computes nothing and takes as long as it is told. */
-function paper({ ms, value = () => 1, opened = [] }: Paper): TuneJob["open"] {
-  return (program) => {
-    opened.push(program);
-    let last = 0;
-    const runner: Runner = {
-      program,
-      device: "paper",
-      load: async () => {},
-      write: () => {},
-      run: async () => {},
-      read: async (name) => {
-        const [length = 1] = program.outputs.find((output) => output.name === name)?.shape ?? [];
-        return new Float32Array(length).fill(value(last));
-      },
-      readState: async () => new Float32Array(),
-      trace: async () => {},
-      repeat: async (step, times) => {
-        last = step;
-        now += ms(step) * times;
-      },
-      dispose: () => {},
-    };
-    return Promise.resolve(runner);
-  };
-}
-
 function jobFor(target: Capability, job: Partial<TuneJob> & Pick<TuneJob, "open">): TuneJob {
   const reuse = new KernelReuse(target);
   stagedOk(compile(model, { target, sizes: new Map(), seed: 7, reuse }));
   const exact = job.exact ?? false;
-  return { reuse, book: new PlanBook(target, { folder, exact }), exact, until: now + 1e6, clock, ...job };
+  return {
+    reuse,
+    book: new PlanBook(target, { folder, exact }),
+    exact,
+    until: paperTime() + 1e6,
+    clock: paperTime,
+    ...job,
+  };
 }
 
 /** The plan that was chosen for the kernel that needs the longest, by its place among the candidates. */
@@ -260,7 +229,7 @@ describe("on WASM threads", () => {
         exact,
         folder,
         onTuned: (report) => {
-          decided += report.decided;
+          decided += report.kernels.decided;
         },
       });
       const got = await result(stagedOk(await tuned.compile(model, { target, sizes: new Map(), seed: 7 })));
