@@ -189,7 +189,7 @@ export interface LoweredModel {
   readonly decisions: readonly ProgramDecision[];
   /** Which attention keeps its table, and why. */
   readonly attention: readonly AttentionChoice[];
-  /** How 3×3 convolutions are computed, and why; none in training. */
+  /** How 3×3 convolutions are computed, and why; none where they have no choice. */
   readonly convolutions: readonly ConvolutionChoice[];
 }
 
@@ -211,11 +211,16 @@ function maxBufferBytes(target: Capability): number {
 /** How the form of 3×3 convolutions is found: one form for all, or what was timed on the device, where it was. */
 export type ConvolutionWish = ConvolutionForm | MeasuredForms;
 
-/** What the form of convolutions depends on. */
-function convolutionTarget(target: Capability, wish: ConvolutionWish | undefined): ConvolutionTarget {
+/** What the form of convolutions depends on; `trained` weights are other ones in every pass. */
+function convolutionTarget(
+  target: Capability,
+  wish: ConvolutionWish | undefined,
+  trained: boolean = false,
+): ConvolutionTarget {
   const tileBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
   if (typeof wish === "string") return { always: wish, tileBytes };
-  return { measured: wish, expected: target.kind === "wasm" ? convolutionMs : undefined, tileBytes };
+  const expected = (site: ConvolutionSite, form: ConvolutionForm): number => convolutionMs(site, form, { trained });
+  return { measured: wish, expected: target.kind === "wasm" ? expected : undefined, tileBytes };
 }
 
 /** A convolution of a model and the forms that it can take on a target. */
@@ -310,7 +315,7 @@ export interface CompileOptions {
   readonly reuse?: KernelReuse | undefined;
   /** The form of every attention, instead of the one that suits its size: to compare them. */
   readonly attention?: AttentionForm;
-  /** The same for every 3×3 convolution, or what was timed; in inference only. */
+  /** The same for every 3×3 convolution, or what was timed; not in mixed precision. */
   readonly convolution?: ConvolutionWish | undefined;
 }
 
@@ -382,6 +387,7 @@ export function lowerStep(
   target: Capability,
   precision: Precision = { kind: "f32" },
   form?: AttentionForm,
+  convolution?: ConvolutionWish,
 ): Staged<LoweredStep> {
   const mixed = precision.kind === "mixed";
   const problem = mixed ? precisionProblem(model, target) : undefined;
@@ -395,12 +401,17 @@ export function lowerStep(
     ]);
   }
   const examples = new Set([...model.graph.inputs.map(({ attrs }) => attrs.name), STEP_INPUTS.target]);
+  // Halves round where they are stored and multiplied, and tiles would do both elsewhere. GPUs train as they are.
+  const { graph, choices } =
+    mixed || (target.kind === "webgpu" && convolution === undefined)
+      ? { graph: step.graph, choices: [] as const }
+      : chooseConvolutions(step.graph, convolutionTarget(target, convolution, true));
   const made = lowered(
     model,
-    step.graph,
-    { attention: step.attention, convolutions: [] },
+    graph,
+    { attention: step.attention, convolutions: choices },
     target,
-    mixed ? storedAsHalves(step.graph, examples) : undefined,
+    mixed ? storedAsHalves(graph, examples) : undefined,
   );
   return "diagnostics" in made ? made : { ok: { ...made.ok, groups: step.groups } };
 }
@@ -419,14 +430,10 @@ export interface StepCompileOptions extends CompileOptions {
 export function compileStep(model: Model, stage: Stage, options: StepCompileOptions): Staged<TrainingProgram> {
   const bound = bindModel(model, options.sizes);
   if ("diagnostics" in bound) return bound;
-  const made = lowerStep(bound.ok, stage, options.target, options.precision, options.attention);
+  const { target, seed, reuse, precision, attention, convolution } = options;
+  const made = lowerStep(bound.ok, stage, target, precision, attention, convolution);
   if ("diagnostics" in made) return made;
-  const program = assemble(made.ok.loops, {
-    target: options.target,
-    seed: options.seed,
-    graphHash: graphHash(model.graph),
-    classes: model.classes,
-    reuse: options.reuse,
-  });
+  const { classes } = model;
+  const program = assemble(made.ok.loops, { target, seed, graphHash: graphHash(model.graph), classes, reuse });
   return { ok: { program, groups: made.ok.groups } };
 }

@@ -23,6 +23,9 @@ export interface WinogradMatrices {
   readonly weight: Matrix;
   /** Bᵀ, span × span. */
   readonly input: Matrix;
+  /** A and Gᵀ: y is linear in g, and its gradient by g goes the same way back, Gᵀ·[(Bᵀ·d) ⊙ (A·dy)]. */
+  readonly outputGrad: Matrix;
+  readonly weightGrad: Matrix;
 }
 
 const POINTS: { readonly [T in WinogradTile]: readonly number[] } = {
@@ -45,16 +48,20 @@ function matricesOf(tile: WinogradTile): WinogradMatrices {
   const points = POINTS[tile];
   const span = tile + 2;
   const others = (at: number): readonly number[] => points.filter((_, i) => i !== at);
+  const output = Array.from({ length: tile }, (_, i) => [...points.map((p) => p ** i), i === tile - 1 ? 1 : 0]);
+  const weight = [
+    ...points.map((p, at) => {
+      const scale = others(at).reduce((product, other) => product * (p - other), 1);
+      return [0, 1, 2].map((power) => p ** power / scale);
+    }),
+    [0, 0, 1],
+  ];
   return {
     span,
-    output: Array.from({ length: tile }, (_, i) => [...points.map((p) => p ** i), i === tile - 1 ? 1 : 0]),
-    weight: [
-      ...points.map((p, at) => {
-        const scale = others(at).reduce((product, other) => product * (p - other), 1);
-        return [0, 1, 2].map((power) => p ** power / scale);
-      }),
-      [0, 0, 1],
-    ],
+    output,
+    weight,
+    outputGrad: transposed(output),
+    weightGrad: transposed(weight),
     input: [...points.map((_, at) => polynomial(others(at), span)), polynomial(points, span)],
   };
 }

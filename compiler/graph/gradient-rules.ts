@@ -353,7 +353,7 @@ const ofCast: GradientRule<"cast"> = (node, upstream, a) => {
 
 const noSecond: GradientRule<OpName> = () => ({ refused: "the gradient of attention has no gradient of its own" });
 
-const onlyInference: GradientRule<OpName> = () => ({ refused: "convolutions take this form in inference only" });
+const onlyLater: GradientRule<OpName> = () => ({ refused: "convolutions take this form when gradients are there" });
 
 /** The rules by operator. `detach` is the identity through which nothing flows. */
 export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
@@ -363,9 +363,11 @@ export const GRADIENTS: { readonly [K in OpName]: GradientRule<K> } = {
   conv2d: ofConv2d,
   conv2d_input_grad: ofConv2dInputGrad,
   conv2d_weight_grad: ofConv2dWeightGrad,
-  winograd_input: onlyInference,
-  winograd_weight: onlyInference,
-  winograd_output: onlyInference,
+  winograd_input: onlyLater,
+  winograd_weight: onlyLater,
+  winograd_output: onlyLater,
+  winograd_output_grad: onlyLater,
+  winograd_weight_grad: onlyLater,
   linear: ofLinear,
   matmul: ofMatmul,
   attend: ofAttend,

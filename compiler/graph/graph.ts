@@ -52,17 +52,21 @@ export interface OpAttrs {
   /** x: [N,C,H,W], w: [O,C/groups,KH,KW], b?: [O] -> [N,O,H',W']. */
   readonly conv2d: Convolution;
   /**
-   * The three parts of a 3×3 convolution of stride 1 by Winograd's minimal filtering (winograd.ts), in tiles of `tile` ×
-   * `tile` results with S = tile + 2; only the rewrite for inference makes them. x: [N,C,H,W] -> [S·S, N·TH·TW, C].
+   * The parts of a 3×3 convolution of stride 1 by Winograd's minimal filtering (winograd.ts), in tiles of `tile` ×
+   * `tile` results with S = tile + 2; only a rewrite makes them. x: [N,C,H,W] -> [S·S, N·TH·TW, C].
    */
   readonly winograd_input: { readonly tile: WinogradTile; readonly pad: Pair };
-  /** w: [O,C,3,3] -> [S·S, C, O]. */
-  readonly winograd_weight: { readonly tile: WinogradTile };
+  /** w: [O,C,3,3] -> [S·S, C, O]; `adjoint`: of the gradient by x, windows turned half around -> [S·S, O, C]. */
+  readonly winograd_weight: { readonly tile: WinogradTile; readonly adjoint: boolean };
   /**
    * m: [S·S, N·TH·TW, O], b?: [O] -> [N,O,H',W'] for a convolution to `size` = [H',W']; with `pool` 2 the greatest of each
    * 2 × 2 results, [N,O,⌊H'/2⌋,⌊W'/2⌋].
    */
   readonly winograd_output: { readonly tile: WinogradTile; readonly size: Pair; readonly pool: 1 | 2 };
+  /** dy: [N,O,H',W'] -> [S·S, N·TH·TW, O]: what each product has to do with the result. */
+  readonly winograd_output_grad: { readonly tile: WinogradTile };
+  /** m: [S·S, C, O], the gradient by the transformed weights -> [O,C,3,3], by the weights. */
+  readonly winograd_weight_grad: { readonly tile: WinogradTile };
   /** dy: [N,O,H',W'], w: as in conv2d -> [N,C,H,W] with `size` = [H,W]. */
   readonly conv2d_input_grad: Convolution & { readonly size: Pair };
   /** x: [N,C,H,W], dy: [N,O,H',W'] -> [O,C/groups,KH,KW] with `k` = [KH,KW]. */

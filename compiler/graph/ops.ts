@@ -99,6 +99,20 @@ export const OPS: { readonly [K in OpName]: OpRow<K> } = {
     gradient: GRADIENTS.winograd_output,
     lower: winograd.lowerWinogradOutput,
   },
+  winograd_output_grad: {
+    doc: "A·dy·Aᵀ of every tile dy of the gradient by an image",
+    arity: [1, 1],
+    shape: rewrites.winogradOutputGrad,
+    gradient: GRADIENTS.winograd_output_grad,
+    lower: winograd.lowerWinogradOutputGrad,
+  },
+  winograd_weight_grad: {
+    doc: "Gᵀ·m·G of every m: the gradient by a 3×3 window, from that by the window transformed",
+    arity: [1, 1],
+    shape: rewrites.winogradWeightGrad,
+    gradient: GRADIENTS.winograd_weight_grad,
+    lower: winograd.lowerWinogradWeightGrad,
+  },
   linear: {
     doc: "x·wᵀ + b on the last axis: x [...B,D], w [O,D], b [O]",
     arity: [2, 3],

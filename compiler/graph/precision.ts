@@ -44,10 +44,12 @@ function countsExamples(node: GraphNode, examples: ReadonlySet<GraphNode>, input
     case "param":
     case "constant":
     case "conv2d_weight_grad":
-    // Never in a training step, which is what halves are for.
+    // Never in mixed precision.
     case "winograd_input":
     case "winograd_weight":
     case "winograd_output":
+    case "winograd_output_grad":
+    case "winograd_weight_grad":
       return false;
     case "matmul":
       return rank === 2 ? operandDoes(0) : operandDoes();

@@ -68,6 +68,9 @@ function attributes(node: GraphNode): string {
     case "winograd_input":
       return list([`tile=${node.attrs.tile}`, pair("pad", node.attrs.pad, 0)]);
     case "winograd_weight":
+      return list([`tile=${node.attrs.tile}`, node.attrs.adjoint ? "adjoint" : ""]);
+    case "winograd_output_grad":
+    case "winograd_weight_grad":
       return `tile=${node.attrs.tile}`;
     case "winograd_output": {
       const { tile, size, pool } = node.attrs;

@@ -31,11 +31,12 @@ export function winogradInput([x]: Inputs, { tile, pad }: OpAttrs["winograd_inpu
   return { shape: [(tile + 2) ** 2, tiles, axisOf(image, 1)], dtype: image.dtype };
 }
 
-export function winogradWeight([w]: Inputs, { tile }: OpAttrs["winograd_weight"]): Ruled {
+export function winogradWeight([w]: Inputs, { tile, adjoint }: OpAttrs["winograd_weight"]): Ruled {
   const weight = given(w);
   const windows = weight.shape.slice(2);
   if (weight.shape.length !== 4 || !windows.every((side) => equal(side, 3))) return winogradMisfit(weight);
-  return { shape: [(tile + 2) ** 2, axisOf(weight, 1), axisOf(weight, 0)], dtype: weight.dtype };
+  const [from, to] = adjoint ? [0, 1] : [1, 0];
+  return { shape: [(tile + 2) ** 2, axisOf(weight, from), axisOf(weight, to)], dtype: weight.dtype };
 }
 
 export function winogradOutput([m, b]: Inputs, { tile, size, pool }: OpAttrs["winograd_output"]): Ruled {
@@ -47,6 +48,22 @@ export function winogradOutput([m, b]: Inputs, { tile, size, pool }: OpAttrs["wi
   const channels = axisOf(products, 2);
   const misfit = b && vector("winograd_output", "b: [O]", b, channels);
   return misfit ?? { shape: [images, channels, ...size.map((s) => Math.floor(s / pool))], dtype: products.dtype };
+}
+
+export function winogradOutputGrad([dy]: Inputs, { tile }: OpAttrs["winograd_output_grad"]): Ruled {
+  const result = given(dy);
+  const wrong = signature("winograd_output_grad", "dy: [N, O, H, W]", result, 4);
+  if (wrong) return wrong;
+  const sides = result.shape.slice(2).filter(isKnown);
+  if (sides.length !== 2) return winogradMisfit(result);
+  const tiles = tilesOf(sides, tile).reduce<Size>((count, along) => mul(count, along), axisOf(result, 0));
+  return { shape: [(tile + 2) ** 2, tiles, axisOf(result, 1)], dtype: result.dtype };
+}
+
+export function winogradWeightGrad([m]: Inputs, { tile }: OpAttrs["winograd_weight_grad"]): Ruled {
+  const gradient = given(m);
+  if (gradient.shape.length !== 3 || !equal(axisOf(gradient, 0), (tile + 2) ** 2)) return winogradMisfit(gradient);
+  return { shape: [axisOf(gradient, 2), axisOf(gradient, 1), 3, 3], dtype: gradient.dtype };
 }
 
 function winogradMisfit(type: TensorType): ShapeProblem {

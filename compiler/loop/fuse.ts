@@ -8,15 +8,28 @@
  */
 
 import { DRAW_COST } from "../random.ts";
-import type { Leaves, Scalar } from "../scalar.ts";
+import type { Scalar } from "../scalar.ts";
 import { BINARY, evaluateScalar, rewriteScalars, UNARY, visitScalar } from "../scalar.ts";
-import { axisSizes, boundBuffers, bufferAt, isAffineKernel, isInPlace, offsetOf, outputAxes } from "./access.ts";
+import { axisSizes, bufferAt, isAffineKernel, offsetOf, outputAxes } from "./access.ts";
 import { axis, constant, equal, floorDiv, isLinear, mod, strideOf, substitute } from "./affine.ts";
-import { addLoad, affineScalar, canonical, redraw, withScalars } from "./build.ts";
+import { addLoad, withScalars } from "./build.ts";
 import { classify } from "./contraction.ts";
+import {
+  accept,
+  besideRefusal,
+  type FuseOptions,
+  inlining,
+  isState,
+  lastStride,
+  type Refusal,
+  runOf,
+  sharedRefusal,
+  staysInside,
+  substituteLoad,
+} from "./fuse-rules.ts";
 import { KernelList } from "./kernel-list.ts";
-import { elementBytes, elementCount, product } from "./layout.ts";
-import type { Affine, Buffer, Guard, Kernel, Load, Store } from "./loops.ts";
+import { elementCount, product } from "./layout.ts";
+import type { Affine, Buffer, Kernel, Load, Store } from "./loops.ts";
 
 /** One possible fusion: what became of it, and why. */
 export interface Decision {
@@ -33,13 +46,6 @@ export interface ProgramDecision extends Decision {
   readonly part: "load" | "run";
 }
 
-export interface FuseOptions {
-  /** Buffers a kernel may bind. */
-  readonly maxBindings: number;
-  /** Buffers that something outside of these kernels reads: they are never fused away. */
-  readonly keep: ReadonlySet<number>;
-}
-
 /** A producer recomputed for every read may cost this much, in multiply-adds and loads (see `costOf`). */
 const CHEAP = 4;
 
@@ -48,9 +54,6 @@ const LONG_RUN = 8;
 
 /** A map is small beside a reduction that has so many times its points. */
 const SMALL = 8;
-
-/** Why a fusion is refused. */
-type Refusal = string;
 
 /** A list of kernels under fusion, and the decisions made on the way. */
 interface Progress {
@@ -179,24 +182,6 @@ function isSmall(map: Kernel, reduction: Kernel): boolean {
   return product(axisSizes(map)) * SMALL <= product(axisSizes(reduction));
 }
 
-function isState(buffers: readonly Buffer[], id: number): boolean {
-  return bufferAt(buffers, id).role === "state";
-}
-
-/** The state that `producer` reads and that has been replaced before `reader` runs, if there is any. */
-function replacedBefore(
-  producer: Kernel,
-  reader: Kernel,
-  list: KernelList,
-  buffers: readonly Buffer[],
-): Buffer | undefined {
-  const replaced = producer.loads.find(
-    ({ buffer }) =>
-      isState(buffers, buffer) && list.writers(buffer).some((kernel) => list.isBetween(kernel, producer, reader)),
-  );
-  return replaced && bufferAt(buffers, replaced.buffer);
-}
-
 // --------------------------------------------------------------------------------------------------- into the stores
 
 /** `consumer`, a MAP, computed where `producer` stores what it reads. */
@@ -299,7 +284,13 @@ function intoParts(
     if (axes === undefined) return "it is not read element by element, each once";
     const moved = consumer.loads.map((load): Scalar => {
       if (load === only) return part.value;
-      return { kind: "load", index: addLoad(loads, substituteLoad(load, axes, sizes)) };
+      const own = substituteLoad(load, axes, sizes);
+      // A part may reach over the edge, where nothing is stored and nothing else may be read.
+      const inside = staysInside(own, bufferAt(buffers, load.buffer), sizes);
+      return {
+        kind: "load",
+        index: addLoad(loads, inside ? own : { ...own, guards: [...own.guards, ...part.guards] }),
+      };
     });
     for (const store of withScalars(consumer, inlining(moved, axes, sizes)).stores) {
       const index = store.index.map((at) => substitute(at, axes, sizes));
@@ -468,12 +459,6 @@ function isTurned(producer: Kernel, reader: Kernel, fused: Kernel, buffers: read
   });
 }
 
-/** The axis along which an address moves by one element. */
-function runOf(address: Affine): number | undefined {
-  const unit = address.terms.find((term) => term.coefficient === 1);
-  return unit?.atom.kind === "axis" ? unit.atom.axis : undefined;
-}
-
 /**
  * A number which, read for all of the producer's loads, makes its result `wanted`: what its loads give where the
  * reader's guard fails. Undefined if neither `wanted` itself nor 0 does.
@@ -504,93 +489,4 @@ function costOf(kernel: Kernel, buffers: readonly Buffer[]): number {
   const points = product(axisSizes(kernel));
   const small = kernel.loads.filter((load) => elementCount(bufferAt(buffers, load.buffer)) * 8 <= points).length;
   return cost + small + 4 * Math.max(0, kernel.loads.length - small - 1);
-}
-
-// -------------------------------------------------------------------------------------------------------- common to both
-
-/** Why the buffers between a producer and its readers must stay, if they must. */
-function sharedRefusal(
-  shared: ReadonlySet<number>,
-  producer: Kernel,
-  readers: readonly Kernel[],
-  list: KernelList,
-  buffers: readonly Buffer[],
-  options: FuseOptions,
-): Refusal | undefined {
-  for (const id of shared) {
-    const buffer = bufferAt(buffers, id);
-    if (buffer.role === "output" || buffer.role === "state" || options.keep.has(id))
-      return "the result is needed by itself";
-    if (elementBytes(buffer.dtype) < 4) return `storing rounds it to ${buffer.dtype}`;
-    const writer = list.first(list.writers(id).filter((kernel) => kernel !== producer));
-    const reader = list.first(list.readers(id).filter((kernel) => !readers.includes(kernel)));
-    if (writer !== undefined && (reader === undefined || !list.isBefore(reader, writer))) {
-      return "several kernels write it";
-    }
-    if (reader !== undefined) return "it has other readers";
-  }
-  for (const reader of readers) {
-    const replaced = replacedBefore(producer, reader, list, buffers);
-    if (replaced !== undefined) return `it reads ${replaced.name} as it was before its update`;
-  }
-  return undefined;
-}
-
-/** Why a map of a producer's results cannot be computed beside them, if it cannot. */
-function besideRefusal(
-  shared: ReadonlySet<number>,
-  producer: Kernel,
-  list: KernelList,
-  buffers: readonly Buffer[],
-): Refusal | undefined {
-  for (const id of shared) {
-    const { role, dtype } = bufferAt(buffers, id);
-    if (role === "state") return "it is state";
-    if (elementBytes(dtype) < 4) return `storing rounds it to ${dtype}`;
-    if (list.writers(id).some((kernel) => kernel !== producer)) return "several kernels write it";
-  }
-  return undefined;
-}
-
-/** The fused kernel in canonical form, unless it breaks a rule. */
-function accept(fused: Kernel, base: Kernel, buffers: readonly Buffer[], options: FuseOptions): Kernel | Refusal {
-  const bound = boundBuffers(fused);
-  if (bound.length > options.maxBindings) return `it would bind ${bound.length} buffers of ${options.maxBindings}`;
-  const written = new Set(fused.stores.map((store) => store.buffer));
-  const inPlace = (id: number): boolean => isState(buffers, id) && isInPlace(fused, id);
-  if (fused.loads.some(({ buffer }) => written.has(buffer) && !inPlace(buffer))) return "it would read what it writes";
-  const before = classify(base, buffers);
-  if (before === undefined) return canonical(fused, buffers);
-  const after = classify(fused, buffers);
-  const kept = after !== undefined && after.n.join() === before.n.join() && after.m.join() === before.m.join();
-  if (!kept || lastStride(fused, buffers) !== lastStride(base, buffers)) {
-    return "it would change which axis of the product lies innermost";
-  }
-  return fused;
-}
-
-/** The output axis along which the first store is contiguous. */
-function lastStride(kernel: Kernel, buffers: readonly Buffer[]): number | undefined {
-  const [store] = kernel.stores;
-  if (store === undefined) return undefined;
-  return runOf(offsetOf(kernel, buffers, store));
-}
-
-function substituteLoad(load: Load, axes: readonly Affine[], sizes: readonly number[]): Load {
-  const guards = load.guards.map((guard): Guard => ({ index: substitute(guard.index, axes, sizes), size: guard.size }));
-  return { ...load, index: load.index.map((part) => substitute(part, axes, sizes)), guards };
-}
-
-/** Loads become these values, and axes expressions in axes of these sizes. */
-function inlining(loads: readonly Scalar[], axes: readonly Affine[], sizes: readonly number[]): Leaves<Scalar> {
-  return {
-    load: (i) => {
-      const load = loads[i];
-      if (load === undefined) throw new Error(`internal: no load ${i} to inline`);
-      return load;
-    },
-    state: (i) => ({ kind: "state", index: i }),
-    axis: (i) => affineScalar(axes[i] ?? constant(0)),
-    random: (draw, counters) => redraw(draw, counters, axes, sizes),
-  };
 }

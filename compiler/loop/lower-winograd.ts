@@ -1,5 +1,5 @@
 /**
- * Lowering of convolutions by Winograd's minimal filtering: the transforms around the products.
+ * Lowering of convolutions by Winograd's minimal filtering, and of their gradients: the transforms around the products.
  *
  * Each transform is one MAP over tiles and channels: it reads a whole tile and stores each of its transformed elements, a
  * plane of the result each, so that the arithmetic between them is shared. The products are an ordinary matrix product
@@ -63,13 +63,19 @@ export const lowerWinogradInput: Lowering<"winograd_input"> = (node, context) =>
 };
 
 export const lowerWinogradWeight: Lowering<"winograd_weight"> = (node, context) => {
-  const { span, weight } = winogradMatrices(node.attrs.tile);
+  const { tile, adjoint } = node.attrs;
+  const { span, weight } = winogradMatrices(tile);
   const w = context.value(operand(node, 0));
   const [, channels, filters] = range(3).map((d) => entry(knownShape(node), d)) as [number, number, number];
   const b = kernelBuilder(context.buffers);
   const c = b.axis("c", channels);
   const o = b.axis("o", filters);
-  const g = range(3).map((kh) => range(3).map((kw) => b.load(w, [o, c, constant(kh), constant(kw)])));
+  const g = range(3).map((kh) =>
+    range(3).map((kw) => {
+      const [row, column] = [kh, kw].map((k) => constant(adjoint ? 2 - k : k)) as [Affine, Affine];
+      return b.load(w, adjoint ? [c, o, row, column] : [o, c, row, column]);
+    }),
+  );
   const name = nameOf(node, "winograd.weight");
   const out = context.allocate({ name, shape: knownShape(node), dtype: node.dtype, from: [w] });
   transformBoth(weight, g).forEach((row, i) => {
@@ -122,5 +128,53 @@ export const lowerWinogradOutput: Lowering<"winograd_output"> = (node, context) 
     }
   }
   context.emit(b.finish({ name: out.name, layers: layersOf(node) }));
+  return viewOf(out);
+};
+
+/** The gradient of the products: every tile of the image's gradient, which is zero beyond the edge. */
+export const lowerWinogradOutputGrad: Lowering<"winograd_output_grad"> = (node, context) => {
+  const { tile } = node.attrs;
+  const dy = operand(node, 0);
+  const [images, filters, ...size] = knownShape(dy) as [number, number, number, number];
+  const [height, width] = size;
+  const { span, outputGrad } = winogradMatrices(tile);
+  const image = context.image(dy);
+  const b = kernelBuilder(context.buffers);
+  const { n, at, number } = tilesOf(b, images, size, tile);
+  const o = b.axis("o", filters);
+  const y = range(tile).map((i) =>
+    range(tile).map((j) => {
+      const row = add(scale(at[0], tile), constant(i));
+      const column = add(scale(at[1], tile), constant(j));
+      const guards = [
+        { index: row, size: height },
+        { index: column, size: width },
+      ];
+      return b.load(image, [n, o, row, column], guards, 0);
+    }),
+  );
+  const name = nameOf(node, "winograd.output_grad");
+  const out = context.allocate({ name, shape: knownShape(node), dtype: node.dtype, from: [image] });
+  transformBoth(outputGrad, y).forEach((row, i) => {
+    row.forEach((value, j) => b.store(out, [constant(i * span + j), number, o], value));
+  });
+  context.emit(b.finish({ name, layers: layersOf(node) }));
+  return viewOf(out);
+};
+
+export const lowerWinogradWeightGrad: Lowering<"winograd_weight_grad"> = (node, context) => {
+  const { span, weightGrad } = winogradMatrices(node.attrs.tile);
+  const products = context.value(operand(node, 0));
+  const shape = knownShape(node);
+  const b = kernelBuilder(context.buffers);
+  const c = b.axis("c", entry(shape, 1));
+  const o = b.axis("o", entry(shape, 0));
+  const m = range(span).map((i) => range(span).map((j) => b.load(products, [constant(i * span + j), c, o])));
+  const name = nameOf(node, "weight_grad");
+  const out = context.allocate({ name, shape, dtype: node.dtype, from: [products], like: "filters-last" });
+  transformBoth(weightGrad, m).forEach((row, i) => {
+    row.forEach((value, j) => b.store(out, [o, c, constant(i), constant(j)], value));
+  });
+  context.emit(b.finish({ name, layers: layersOf(node) }));
   return viewOf(out);
 };

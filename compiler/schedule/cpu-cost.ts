@@ -20,16 +20,39 @@ const STEPS = 0.04;
 /** Rows of the microkernel. */
 const ROWS = 4;
 
-/** Expected milliseconds on one core. */
-export function convolutionMs({ images, channels, filters, size }: ConvolutionSite, form: ConvolutionForm): number {
+/** Expected milliseconds on one core; with `trained` weights, which are prepared in every pass and not once. */
+export function convolutionMs(
+  { makes, images, channels, filters, size }: ConvolutionSite,
+  form: ConvolutionForm,
+  { trained }: { readonly trained: boolean },
+): number {
+  if (makes === "weights") return weightGradientMs({ images, channels, filters, size }, form);
   if (form === "direct") {
-    return productMs({ planes: 1, rows: images * size[0] * size[1], depth: 9 * channels, columns: filters });
+    const packed = trained ? COPIED * 9 * channels * filters : 0;
+    return packed + productMs({ planes: 1, rows: images * size[0] * size[1], depth: 9 * channels, columns: filters });
   }
   const tile = form === "winograd 2" ? 2 : 4;
   const planes = (tile + 2) ** 2;
   const rows = images * Math.ceil(size[0] / tile) * Math.ceil(size[1] / tile);
   const transforms = transformMs(planes * rows * channels) + transformMs(planes * rows * filters);
-  return productMs({ planes, rows, depth: channels, columns: filters }) + transforms + STEPS;
+  const weights = trained ? transformMs(planes * channels * filters) : 0;
+  return productMs({ planes, rows, depth: channels, columns: filters }) + transforms + weights + STEPS;
+}
+
+/** The gradient by the weights: sums over the image or its tiles, and nothing that is there before the pass. */
+function weightGradientMs(
+  { images, channels, filters, size }: Pick<ConvolutionSite, "images" | "channels" | "filters" | "size">,
+  form: ConvolutionForm,
+): number {
+  if (form === "direct") {
+    return productMs({ planes: 1, rows: 9 * channels, depth: images * size[0] * size[1], columns: filters });
+  }
+  const tile = form === "winograd 2" ? 2 : 4;
+  const planes = (tile + 2) ** 2;
+  const tiles = images * Math.ceil(size[0] / tile) * Math.ceil(size[1] / tile);
+  const transforms = transformMs(planes * tiles * channels) + transformMs(planes * tiles * filters);
+  const back = transformMs(planes * channels * filters);
+  return productMs({ planes, rows: channels, depth: tiles, columns: filters }) + transforms + back + 2 * STEPS;
 }
 
 interface Product {

@@ -16,10 +16,16 @@ export interface AttentionForms {
   readonly training: readonly AttentionChoice[];
 }
 
+/** The forms of 3×3 convolutions in inference and in a training step. */
+export interface ConvolutionForms {
+  readonly inference: readonly ConvolutionChoice[];
+  readonly training: readonly ConvolutionChoice[];
+}
+
 /** What was chosen for a target. */
 export interface Choices {
   readonly attention: AttentionForms;
-  readonly convolutions: readonly ConvolutionChoice[];
+  readonly convolutions: ConvolutionForms;
   /** Which kernels of a pass became one, and which did not. */
   readonly fusion: readonly Decision[];
 }
@@ -27,15 +33,20 @@ export interface Choices {
 /** What was chosen for a target, for whoever wants to know why. */
 export function chosenForms(model: Model, target: Capability): Choices {
   const inference = lowerModel(model, target);
-  const choices = (made: Staged<LoweredModel>): readonly AttentionChoice[] => ("ok" in made ? made.ok.attention : []);
+  const step = lowerStep(model, plainStage(model), target);
+  const [predicted, trained] = [choicesOf(inference), choicesOf(step)];
   return {
-    attention: { inference: choices(inference), training: choices(lowerStep(model, plainStage(model), target)) },
-    convolutions: "ok" in inference ? inference.ok.convolutions : [],
+    attention: { inference: predicted.attention, training: trained.attention },
+    convolutions: { inference: predicted.convolutions, training: trained.convolutions },
     fusion:
       "ok" in inference
         ? inference.ok.decisions.flatMap(({ part, ...decision }) => (part === "run" ? [decision] : []))
         : [],
   };
+}
+
+function choicesOf(made: Staged<LoweredModel>): Pick<LoweredModel, "attention" | "convolutions"> {
+  return "ok" in made ? made.ok : { attention: [], convolutions: [] };
 }
 
 const FORMS = { attend: "without table", table: "table", regrouped: "values first" } as const;
@@ -69,16 +80,23 @@ function alike(lines: readonly (readonly [layer: string, cells: readonly string[
   return [...found.values()];
 }
 
-/** How 3×3 convolutions are computed in inference; those that are computed alike, for one reason, in one line. */
-export function convolutionLines(choices: readonly ConvolutionChoice[]): readonly string[] {
-  const lines = choices.map(({ layer, channels, filters, size, form, reason, pool }): [string, string[]] => {
+const PASSES = { forward: "training", "by image": "gradient by image", "by weights": "gradient by weights" } as const;
+
+/** How 3×3 convolutions are computed; those that are computed alike, for one reason, in one line. */
+export function convolutionLines({ inference, training }: ConvolutionForms): readonly string[] {
+  const line = (what: string, choice: ConvolutionChoice): [string, string[]] => {
+    const { layer, channels, filters, size, form, reason, pool } = choice;
     const shape = `${channels} → ${filters} at ${size.join("×")}`;
     const pooled = pool === undefined ? "" : `; pool ${pool.fused ? "in its stores" : "apart"}: ${pool.reason}`;
-    return [layer, [shape, form, reason + pooled]];
-  });
+    return [layer, [what, shape, form, reason + pooled]];
+  };
+  const lines = [
+    ...inference.map((choice) => line("inference", choice)),
+    ...training.map(({ pool: _, ...choice }) => line(PASSES[choice.pass], choice)),
+  ];
   if (lines.length === 0) return [];
   const rows = alike(lines).map(({ layers, cells }) => [layers.join(" "), ...cells]);
-  return [table(["convolution 3×3", "", "form", "why"], rows)];
+  return [table(["convolution 3×3", "", "", "form", "why"], rows)];
 }
 
 /** So many layers are named; of others only how many there are. */

@@ -45,12 +45,38 @@ describe.each(TILES)("%s", (form) => {
     }
   });
 
+  test.each(SHAPES)("and its gradients: %i images, %i to %i channels, %i×%i padded by %i", (n, c, o, h, w, pad) => {
+    const net = new Net();
+    net.layer = "conv";
+    const attrs = { stride: [1, 1], pad: [pad, pad], dilation: [1, 1], groups: 1 } as const;
+    const dy = net.input("dy", [n, o, h + 2 * pad - 2, w + 2 * pad - 2]);
+    const byImage = net.op("conv2d_input_grad", [dy, net.param("conv.weight", [o, c, 3, 3])], {
+      ...attrs,
+      size: [h, w],
+    });
+    const byWeights = net.op("conv2d_weight_grad", [net.input("x", [n, c, h, w]), dy], { ...attrs, k: [3, 3] });
+    const graph = net.finish(byImage, byWeights);
+    const { graph: after, choices } = chooseConvolutions(graph, { tileBytes: 0, always: form });
+    expect(choices.map((choice) => `${choice.pass} ${choice.form}`)).toEqual([
+      `by image ${form}`,
+      `by weights ${form}`,
+    ]);
+    expect(verifyGraph(after)).toEqual([]);
+    expect(after.nodes.some(({ op }) => op.startsWith("conv2d"))).toBe(false);
+    const { inputs, params } = randomLeaves(graph, 5);
+    const want = evaluateGraph(graph, inputs, params);
+    const got = evaluateGraph(after, inputs, params);
+    for (const [i, values] of want.entries()) expect(errorsOf(got[i] ?? [], values).max).toBeLessThan(1e-13);
+    expect(want.length).toBe(2);
+  });
+
   // Channels that are and are not whole vectors, tiles that do and do not fill the image, a pool within the tiles, a
   // residual sum in the epilogue, an odd image under the pool, batch norm in the weights.
   const NETS = [
     "model M(x: f32[N, 8, 8, 8]) -> f32[N, 8, 8, 8] = Conv(8, k=3, pad=1) @c -> ReLU",
     "model M(x: f32[N, 5, 9, 7]) -> f32[N, 7, 4, 3] = Conv(7, k=3, pad=1) @c -> BatchNorm @b -> ReLU -> MaxPool(2) @p",
     "model M(x: f32[N, 12, 7, 10]) -> f32[N, 12, 3, 5] = Conv(12, k=3, pad=1) @c -> MaxPool(2) @p",
+    "model M(x: f32[N, 8, 7, 5]) -> f32[N, 8, 7, 5] = (x + (x -> Conv(8, k=3, pad=1) @c)) -> ReLU",
     "model M(x: f32[N, 16, 6, 11]) -> f32[N, 9, 4, 9] = Conv(16, k=3, pad=1) @c -> ReLU -> Conv(9, k=3, pad=0) @d",
   ];
   test.each(NETS)("%s", { timeout: 60_000 }, async (text) => {

@@ -10,7 +10,7 @@ import type { BinaryFn, CompareFn, TensorFn } from "../../compiler/scalar.ts";
 import { isKnown } from "../../compiler/size.ts";
 import { attention } from "./attend.ts";
 import { uniformNumber } from "./philox.ts";
-import { winograd } from "./winograd.ts";
+import { winograd, winogradGrad } from "./winograd.ts";
 
 interface Tensor {
   readonly shape: readonly number[];
@@ -62,6 +62,9 @@ function compute(
     case "winograd_weight":
     case "winograd_output":
       return winograd(node, arg(0), args[1]);
+    case "winograd_output_grad":
+    case "winograd_weight_grad":
+      return winogradGrad(node, arg(0));
     case "linear":
       return linear(shape, arg(0), arg(1), args[2]);
     case "matmul":

@@ -85,12 +85,15 @@ export function winograd(
   const out = new Float64Array(size.reduce((a, b) => a * b, 1)).fill(Number.NaN);
   const [d0 = 1, d1 = 1, d2 = 1, d3 = 1] = shape;
   if (node.op === "winograd_weight") {
+    const { adjoint } = node.attrs;
     for (let o = 0; o < d0; o++)
       for (let c = 0; c < d1; c++) {
-        const g = Array.from({ length: 3 }, (_, i) => [...data.subarray((o * d1 + c) * 9 + 3 * i).subarray(0, 3)]);
+        const window = [...data.subarray((o * d1 + c) * 9).subarray(0, 9)];
+        if (adjoint) window.reverse();
+        const g = Array.from({ length: 3 }, (_, i) => window.slice(3 * i, 3 * i + 3));
         both(m.weight, g).forEach((row, i) => {
           row.forEach((v, j) => {
-            out[((i * span + j) * d1 + c) * d0 + o] = v;
+            out[(i * span + j) * d0 * d1 + (adjoint ? o * d1 + c : c * d0 + o)] = v;
           });
         });
       }
@@ -131,6 +134,48 @@ export function winograd(
           if (row >= rows || column >= columns) return;
           const at = ((n * d2 + o) * rows + row) * columns + column;
           out[at] = Math.max(out[at] ?? Number.NaN, v + (bias?.data[o] ?? 0));
+        });
+      });
+    }
+  }
+  return out;
+}
+
+const transposed = (m: Matrix): number[][] => (m[0] ?? []).map((_, j) => m.map((row) => row[j] ?? Number.NaN));
+
+/** The two parts of the gradient by the weights: tiles of an image's gradient, and back from products to windows. */
+export function winogradGrad(
+  node: NodeOf<"winograd_output_grad"> | NodeOf<"winograd_weight_grad">,
+  { shape, data }: Tensor,
+): Float64Array {
+  const { tile } = node.attrs;
+  const m = tile === 2 ? F2 : F4;
+  const span = tile + 2;
+  const out = new Float64Array(node.shape.map(Number).reduce((a, b) => a * b, 1)).fill(Number.NaN);
+  const [d0 = 1, d1 = 1, d2 = 1, d3 = 1] = shape;
+  if (node.op === "winograd_weight_grad") {
+    for (let c = 0; c < d1; c++)
+      for (let o = 0; o < d2; o++) {
+        const products = table(span, (i, j) => data[((i * span + j) * d1 + c) * d2 + o] ?? Number.NaN);
+        both(transposed(m.weight), products).forEach((row, i) => {
+          row.forEach((v, j) => {
+            out[((o * d1 + c) * 3 + i) * 3 + j] = v;
+          });
+        });
+      }
+    return out;
+  }
+  const [down, across] = [Math.ceil(d2 / tile), Math.ceil(d3 / tile)];
+  for (let p = 0; p < d0 * down * across; p++) {
+    const [n, y, x] = [Math.floor(p / (down * across)), Math.floor(p / across) % down, p % across];
+    for (let o = 0; o < d1; o++) {
+      const dy = table(tile, (i, j) => {
+        const [row, column] = [y * tile + i, x * tile + j];
+        return row < d2 && column < d3 ? (data[((n * d1 + o) * d2 + row) * d3 + column] ?? Number.NaN) : 0;
+      });
+      both(transposed(m.output), dy).forEach((row, i) => {
+        row.forEach((v, j) => {
+          out[((i * span + j) * d0 * down * across + p) * d1 + o] = v;
         });
       });
     }

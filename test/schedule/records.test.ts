@@ -89,12 +89,14 @@ function programsOf(name: string, record: WebGPUCapability): readonly KernelProg
     { kind: "f32" },
     ...(record.f16 ? [{ kind: "mixed", lossScale: undefined } as const] : []),
   ] as const;
-  const steps = TRAINED.includes(name)
-    ? precisions.map((precision) => lowerStep(model, plainStage(model), record, precision))
-    : [];
+  const stage = plainStage(model);
+  const steps = TRAINED.includes(name) ? precisions.map((precision) => lowerStep(model, stage, record, precision)) : [];
   const forms = FILTERED.has(name) ? ([undefined, "winograd 2", "winograd 4"] as const) : [undefined];
   const predictions = forms.map((form) => lowerModel(model, record, undefined, form));
-  const all = [...predictions, ...steps].flatMap((staged) => {
+  const filtered = TRAINED.includes(name)
+    ? forms.flatMap((form) => (form === undefined ? [] : [lowerStep(model, stage, record, undefined, undefined, form)]))
+    : [];
+  const all = [...predictions, ...steps, ...filtered].flatMap((staged) => {
     const { load, run } = scheduleLoops(stagedOk(staged).loops, record);
     return [...load.flatMap((step) => (step.kind === "call" ? [step.call] : [])), ...run];
   });

@@ -7,6 +7,7 @@
 import { WASM_DEFAULT } from "../../compiler/capability.ts";
 import { compileStep, type LoweredStep, lowerStep } from "../../compiler/compile.ts";
 import type { AttentionForm } from "../../compiler/graph/attend.ts";
+import type { ConvolutionForm } from "../../compiler/graph/convolution.ts";
 import { STEP_INPUTS, STEP_REPORT } from "../../compiler/graph/step.ts";
 import { COUNTERS } from "../../compiler/graph/training.ts";
 import { openInterpreter } from "../../compiler/loop/interp.ts";
@@ -61,13 +62,26 @@ function inputsOf(
 /** The form of every attention; that which suits its size if undefined. */
 export type Form = AttentionForm | undefined;
 
-export function loweredStep(model: Model, stage: Stage, precision: Precision = F32, form?: Form): LoweredStep {
-  return stagedOk(lowerStep(model, stage, WASM_DEFAULT, precision, form));
+export function loweredStep(
+  model: Model,
+  stage: Stage,
+  precision: Precision = F32,
+  form?: Form,
+  convolution?: ConvolutionForm,
+): LoweredStep {
+  return stagedOk(lowerStep(model, stage, WASM_DEFAULT, precision, form, convolution));
 }
 
-export function stepProgram(model: Model, stage: Stage, precision: Precision = F32, form?: Form): Program {
+export function stepProgram(
+  model: Model,
+  stage: Stage,
+  precision: Precision = F32,
+  form?: Form,
+  convolution?: ConvolutionForm,
+): Program {
   const attention = form === undefined ? {} : { attention: form };
-  const options = { target: WASM_DEFAULT, sizes: new Map<string, number>(), seed: 1, precision, ...attention };
+  const sizes = new Map<string, number>();
+  const options = { target: WASM_DEFAULT, sizes, seed: 1, precision, convolution, ...attention };
   return stagedOk(compileStep(model, stage, options)).program;
 }
 
@@ -78,8 +92,9 @@ export function stepsOnOracle(
   precision: Precision = F32,
   lossScale = 1024,
   form?: Form,
+  convolution?: ConvolutionForm,
 ): Steps {
-  const { loops } = loweredStep(model, stage, precision, form);
+  const { loops } = loweredStep(model, stage, precision, form, convolution);
   const parameters = doubles(namedParameters(model));
   const paths = loops.buffers.flatMap(({ role, param }) => (role === "state" && param ? [param] : []));
   for (const { path, shape } of paths)
@@ -99,8 +114,9 @@ export async function stepsOnWasm(
   precision: Precision = F32,
   lossScale = 1024,
   form?: Form,
+  convolution?: ConvolutionForm,
 ): Promise<Steps> {
-  const program = stepProgram(model, stage, precision, form);
+  const program = stepProgram(model, stage, precision, form, convolution);
   const runner = await openWasm(program);
   try {
     const source = weightsFrom(namedParameters(model));
