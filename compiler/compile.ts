@@ -220,7 +220,7 @@ function convolutionTarget(
   const tileBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
   if (typeof wish === "string") return { always: wish, tileBytes };
   const expected = (site: ConvolutionSite, form: ConvolutionForm): number => convolutionMs(site, form, { trained });
-  return { measured: wish, expected: target.kind === "wasm" ? expected : undefined, tileBytes };
+  return { measured: wish, expected: target.kind === "wasm" ? expected : undefined, tileBytes, trained };
 }
 
 /** A convolution of a model and the forms that it can take on a target. */

@@ -55,6 +55,12 @@ export interface ConvolutionTarget {
   readonly measured?: MeasuredForms | undefined;
   /** Expected milliseconds of a convolution in a form; undefined where only the direct form is known to be good. */
   readonly expected?: ((site: ConvolutionSite, form: ConvolutionForm) => number) | undefined;
+  /**
+   * The graph is a training step's. Then no forward pass goes in tiles of 4, which round two to three times as much as the
+   * direct form does: ReLUs and pools behind it choose by what it gives, and another choice is another gradient. Tiles of 2
+   * round no more than the direct form, and gradients choose nothing.
+   */
+  readonly trained?: boolean;
   /** What the transformed tiles of one convolution may take, before or behind its products. */
   readonly tileBytes: number;
   /** The form of every convolution that can take it, whatever it costs: to compare them. */
@@ -80,36 +86,43 @@ export function chooseConvolutions(graph: Graph, target: ConvolutionTarget): Con
     if (parts === undefined || fixed.has(parts.x) || (parts.makes === "image" && !fixed.has(parts.w))) return [];
     return [{ node, parts }];
   });
-  const choices = new Map(
-    sites.map(({ node, parts }) => [node, { ...choiceOf(parts.site, target), pass: passOf(parts) }]),
-  );
-  const forms = new Map([...choices.values()].map((choice) => [convolutionKey(choice), choice.form]));
-  const made = rewrite(graph, [winogradRule((site) => forms.get(convolutionKey(site)) ?? "direct"), poolRule]);
+  const choices = new Map(sites.map(({ node, parts }) => [node, choiceOf(parts.site, passOf(parts), target)]));
+  const keyOf = (pass: ConvolutionPass, site: ConvolutionSite): string => `${pass} ${convolutionKey(site)}`;
+  const forms = new Map([...choices.values()].map((choice) => [keyOf(choice.pass, choice), choice.form]));
+  const formOf = (parts: Parts): ConvolutionForm => forms.get(keyOf(passOf(parts), parts.site)) ?? "direct";
+  const made = rewrite(graph, [winogradRule(formOf), poolRule]);
   return { graph: made, choices: [...choices].map(([node, choice]) => withPool(graph, node, choice)) };
 }
 
 /** Equal for convolutions that are alike: they take one form. */
-export const convolutionKey = ({ makes, images, channels, filters, size }: ConvolutionSite): string =>
-  [images, channels, filters, ...size, ...(makes === "weights" ? [makes] : [])].join(" ");
+export const convolutionKey = ({ images, channels, filters, size }: Omit<ConvolutionSite, "makes">): string =>
+  [images, channels, filters, ...size].join(" ");
 
 function choiceOf(
   site: ConvolutionSite,
-  { measured, expected, always, tileBytes }: ConvolutionTarget,
-): Omit<ConvolutionChoice, "pass"> {
-  if (always !== undefined) return { ...site, form: always, reason: "every one is asked for so" };
+  pass: ConvolutionPass,
+  { measured, expected, always, tileBytes, trained = false }: ConvolutionTarget,
+): ConvolutionChoice {
+  const about = { ...site, pass };
+  if (always !== undefined) return { ...about, form: always, reason: "every one is asked for so" };
   const known = measured?.(site);
   if (known === undefined && expected === undefined) {
-    return { ...site, form: "direct", reason: "another only where `--tune SECONDS` has found it faster on the device" };
+    return {
+      ...about,
+      form: "direct",
+      reason: "another only where `--tune SECONDS` has found it faster on the device",
+    };
   }
   const times = known ?? Object.fromEntries(FORMS.map((form) => [form, expected?.(site, form)]));
+  const precise = (form: ConvolutionForm): boolean => !trained || pass !== "forward" || form !== "winograd 4";
   const fitting = formsOf(site, tileBytes);
   const told = FORMS.flatMap((form) => {
     const ms = times[form];
-    const note = fitting.includes(form) ? "" : " (too large)";
+    const note = fitting.includes(form) ? (precise(form) ? "" : " (rounds too much to be trained)") : " (too large)";
     return ms === undefined ? [] : [`${form} ${ms.toPrecision(2)} ms${note}`];
   });
   const source = known === undefined ? "expected on one core" : "timed on this device";
-  return { ...site, form: fastestForm(times, fitting), reason: `${source}: ${told.join(", ")}` };
+  return { ...about, form: fastestForm(times, fitting.filter(precise)), reason: `${source}: ${told.join(", ")}` };
 }
 
 /** The form that is worth most, among these: a faster one, by more than it costs in rounding and memory. */
@@ -234,14 +247,14 @@ function withPool(graph: Graph, node: GraphNode, choice: ConvolutionChoice): Con
 
 // ------------------------------------------------------------------------------------------------------------ the rules
 
-const winogradRule = (form: (site: ConvolutionSite) => ConvolutionForm): Rule => ({
+const winogradRule = (form: (parts: Parts) => ConvolutionForm): Rule => ({
   name: "winograd",
   doc: "a 3×3 convolution of stride 1 with parameters is a product for each element of its transformed tiles",
   ops: ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"],
   apply: (node, site) => {
     const parts = partsOf(node);
     if (parts === undefined || isFixed(parts.x) || (parts.makes === "image" && !isFixed(parts.w))) return undefined;
-    const chosen = form(parts.site);
+    const chosen = form(parts);
     if (chosen === "direct") return undefined;
     const tile = tileOf(chosen);
     if (parts.makes === "weights") return weightGradient(parts, tile, site);
