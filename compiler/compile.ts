@@ -218,7 +218,7 @@ function convolutionTarget(
   trained: boolean = false,
 ): ConvolutionTarget {
   const tileBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
-  if (typeof wish === "string") return { always: wish, tileBytes };
+  if (typeof wish === "string") return { always: { form: wish, reason: "every one is asked for so" }, tileBytes };
   const expected = (site: ConvolutionSite, form: ConvolutionForm): number => convolutionMs(site, form, { trained });
   return { measured: wish, expected: target.kind === "wasm" ? expected : undefined, tileBytes, trained };
 }
@@ -355,6 +355,22 @@ export function compileStatistics(model: Model, options: CompileOptions): Staged
   };
 }
 
+/** The form of a training step's convolutions and of their gradients. */
+function trainedConvolutions(
+  graph: Graph,
+  target: Capability,
+  mixed: boolean,
+  wish: ConvolutionWish | undefined,
+): ReturnType<typeof chooseConvolutions> {
+  // Halves round where they are stored and multiplied, and tiles would do both elsewhere. GPUs train as they are.
+  if (mixed || (target.kind === "webgpu" && wish === undefined)) return { graph, choices: [] };
+  const limits = convolutionTarget(target, wish, true);
+  // Who computes values again has no memory for tiles.
+  const saving = wish === undefined && graph.nodes.some(({ op }) => op === "recompute");
+  const always = { form: "direct", reason: "`#[checkpoint]` asks for memory before time" } as const;
+  return chooseConvolutions(graph, saving ? { ...limits, always } : limits);
+}
+
 export interface LoweredStep extends LoweredModel {
   /** The groups of parameters that `step.rates` speaks of. */
   readonly groups: readonly RateGroup[];
@@ -401,11 +417,7 @@ export function lowerStep(
     ]);
   }
   const examples = new Set([...model.graph.inputs.map(({ attrs }) => attrs.name), STEP_INPUTS.target]);
-  // Halves round where they are stored and multiplied, and tiles would do both elsewhere. GPUs train as they are.
-  const { graph, choices } =
-    mixed || (target.kind === "webgpu" && convolution === undefined)
-      ? { graph: step.graph, choices: [] as const }
-      : chooseConvolutions(step.graph, convolutionTarget(target, convolution, true));
+  const { graph, choices } = trainedConvolutions(step.graph, target, mixed, convolution);
   const made = lowered(
     model,
     graph,

@@ -63,8 +63,8 @@ export interface ConvolutionTarget {
   readonly trained?: boolean;
   /** What the transformed tiles of one convolution may take, before or behind its products. */
   readonly tileBytes: number;
-  /** The form of every convolution that can take it, whatever it costs: to compare them. */
-  readonly always?: ConvolutionForm | undefined;
+  /** The form of every convolution that can take it, whatever it costs, and why. */
+  readonly always?: { readonly form: ConvolutionForm; readonly reason: string } | undefined;
 }
 
 export interface Convolved {
@@ -104,7 +104,7 @@ function choiceOf(
   { measured, expected, always, tileBytes, trained = false }: ConvolutionTarget,
 ): ConvolutionChoice {
   const about = { ...site, pass };
-  if (always !== undefined) return { ...about, form: always, reason: "every one is asked for so" };
+  if (always !== undefined) return { ...about, ...always };
   const known = measured?.(site);
   if (known === undefined && expected === undefined) {
     return {

@@ -34,7 +34,7 @@ describe.each(TILES)("%s", (form) => {
       net.layer = "conv";
       const made = net.conv(net.input("x", [n, c, h, w]), o, 3, { pad, bias });
       const graph = net.finish(net.relu(made));
-      const { graph: after, choices } = chooseConvolutions(graph, { tileBytes: 0, always: form });
+      const { graph: after, choices } = chooseConvolutions(graph, { tileBytes: 0, always: { form, reason: "" } });
       expect(choices.map((choice) => choice.form)).toEqual([form]);
       expect(verifyGraph(after)).toEqual([]);
       expect(after.nodes.some(({ op }) => op === "conv2d")).toBe(false);
@@ -56,7 +56,7 @@ describe.each(TILES)("%s", (form) => {
     });
     const byWeights = net.op("conv2d_weight_grad", [net.input("x", [n, c, h, w]), dy], { ...attrs, k: [3, 3] });
     const graph = net.finish(byImage, byWeights);
-    const { graph: after, choices } = chooseConvolutions(graph, { tileBytes: 0, always: form });
+    const { graph: after, choices } = chooseConvolutions(graph, { tileBytes: 0, always: { form, reason: "" } });
     expect(choices.map((choice) => `${choice.pass} ${choice.form}`)).toEqual([
       `by image ${form}`,
       `by weights ${form}`,
@@ -220,7 +220,10 @@ describe("the choice", () => {
       dilation: [1, 1],
       groups: 1,
     });
-    const { choices } = chooseConvolutions(net.finish(made), { tileBytes: 0, always: "winograd 2" });
+    const { choices } = chooseConvolutions(net.finish(made), {
+      tileBytes: 0,
+      always: { form: "winograd 2", reason: "" },
+    });
     expect(choices).toEqual([]);
   });
   test("does without where tiles would take too much memory", () => {
@@ -249,7 +252,7 @@ describe("the choice", () => {
     const made = net.conv(net.input("x", [1, 8, 8, 8]), 8, 3, { pad: 1 });
     const most = net.op("reduce", [made], { fn: "max", axes: [2, 3], keep: true });
     const graph = net.finish(net.op("binary", [net.maxPool(made, 2), most], { fn: "add" }));
-    const after = chooseConvolutions(graph, { tileBytes: 0, always: "winograd 2" });
+    const after = chooseConvolutions(graph, { tileBytes: 0, always: { form: "winograd 2", reason: "" } });
     expect(after.choices.map(({ pool }) => pool)).toEqual([
       { fused: false, reason: "the result before the pool has other readers" },
     ]);

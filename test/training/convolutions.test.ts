@@ -83,6 +83,17 @@ describe("where it is taken", () => {
     const { convolutions } = stagedOk(lowerStep(model, stage, WASM_DEFAULT));
     expect(convolutions.map(({ form }) => form)).toEqual(["direct", "direct"]);
   });
+  test("not where values are computed again to save memory", () => {
+    const model = modelOf(
+      `#[checkpoint] block Twice() = repeat 2 { Conv(64) -> ReLU }
+       model M(x: f32[N, 64, 32, 32]) -> f32[N, 6] = Twice -> GlobalAvgPool -> Linear(6)`,
+      { N: 8 },
+    );
+    const { convolutions } = stagedOk(lowerStep(model, plainStage(model), WASM_DEFAULT));
+    expect(convolutions.length).toBeGreaterThan(3);
+    for (const { form, reason } of convolutions)
+      expect({ form, reason }).toEqual({ form: "direct", reason: "`#[checkpoint]` asks for memory before time" });
+  });
   test("not in mixed precision, and not on WebGPU", () => {
     const model = modelOf(TEXT, { N: 8 });
     const mixed = lowerStep(model, plainStage(model), WASM_DEFAULT, { kind: "mixed", lossScale: undefined });
