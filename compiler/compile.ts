@@ -21,6 +21,7 @@ import {
   type ConvolutionForm,
   type ConvolutionSite,
   type ConvolutionTarget,
+  type Convolved,
   chooseConvolutions,
   convolutionKey,
   formsOf,
@@ -219,12 +220,12 @@ function convolutionTarget(
 ): ConvolutionTarget {
   const tileBytes = Math.min(TABLE_BYTES, maxBufferBytes(target));
   if (typeof wish === "string") return { always: { form: wish, reason: "every one is asked for so" }, tileBytes };
-  const expected = (site: ConvolutionSite, form: ConvolutionForm): number => convolutionMs(site, form, { trained });
+  const expected: ConvolutionTarget["expected"] = (site, pass, form) => convolutionMs(site, pass, form, { trained });
   return { measured: wish, expected: target.kind === "wasm" ? expected : undefined, tileBytes, trained };
 }
 
-/** A convolution of a model and the forms that it can take on a target. */
-export interface ConvolutionForms {
+/** A kind of convolution in a model, and the forms that it can take on a target. */
+export interface ConvolutionKind {
   readonly site: ConvolutionSite;
   readonly forms: readonly ConvolutionForm[];
   /** What it takes without having been timed. */
@@ -232,7 +233,7 @@ export interface ConvolutionForms {
 }
 
 /** The convolutions of a bound model that have several forms, each kind once and those first that multiply the most. */
-export function convolutionsOf(model: Model, target: Capability): readonly ConvolutionForms[] {
+export function convolutionsOf(model: Model, target: Capability): readonly ConvolutionKind[] {
   const limits = convolutionTarget(target, undefined);
   const { choices } = chooseConvolutions(rewrite(model.graph, inferenceRules), limits);
   const kinds = new Map<string, { readonly site: ConvolutionChoice; macs: number }>();
@@ -361,7 +362,7 @@ function trainedConvolutions(
   target: Capability,
   mixed: boolean,
   wish: ConvolutionWish | undefined,
-): ReturnType<typeof chooseConvolutions> {
+): Convolved {
   // Halves round where they are stored and multiplied, and tiles would do both elsewhere. GPUs train as they are.
   if (mixed || (target.kind === "webgpu" && wish === undefined)) return { graph, choices: [] };
   const limits = convolutionTarget(target, wish, true);

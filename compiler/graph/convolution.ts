@@ -23,9 +23,8 @@ export type ConvolutionForm = "direct" | "winograd 2" | "winograd 4";
 /** A 3×3 convolution of stride 1 whose weights are parameters, or a gradient of one, in numbers. */
 export interface ConvolutionSite {
   readonly layer: string;
-  /** What it makes: an image (also of the gradient by the image, with channels and filters in each other's place), or weights. */
-  readonly makes: "image" | "weights";
   readonly images: number;
+  /** Of the gradient by the image, those of the image that comes in: the result's. */
   readonly channels: number;
   readonly filters: number;
   /** Of the convolution's result. */
@@ -54,7 +53,7 @@ export interface ConvolutionTarget {
   /** Where it knows a convolution, it decides. */
   readonly measured?: MeasuredForms | undefined;
   /** Expected milliseconds of a convolution in a form; undefined where only the direct form is known to be good. */
-  readonly expected?: ((site: ConvolutionSite, form: ConvolutionForm) => number) | undefined;
+  readonly expected?: ((site: ConvolutionSite, pass: ConvolutionPass, form: ConvolutionForm) => number) | undefined;
   /**
    * The graph is a training step's. Then no forward pass goes in tiles of 4, which round two to three times as much as the
    * direct form does: ReLUs and pools behind it choose by what it gives, and another choice is another gradient. Tiles of 2
@@ -83,19 +82,19 @@ export function chooseConvolutions(graph: Graph, target: ConvolutionTarget): Con
   const fixed = fixedNodes(graph);
   const sites = graph.nodes.flatMap((node) => {
     const parts = partsOf(node);
-    if (parts === undefined || fixed.has(parts.x) || (parts.makes === "image" && !fixed.has(parts.w))) return [];
+    if (parts === undefined || fixed.has(parts.x) || (parts.pass !== "by weights" && !fixed.has(parts.w))) return [];
     return [{ node, parts }];
   });
-  const choices = new Map(sites.map(({ node, parts }) => [node, choiceOf(parts.site, passOf(parts), target)]));
+  const choices = new Map(sites.map(({ node, parts }) => [node, choiceOf(parts.site, parts.pass, target)]));
   const keyOf = (pass: ConvolutionPass, site: ConvolutionSite): string => `${pass} ${convolutionKey(site)}`;
   const forms = new Map([...choices.values()].map((choice) => [keyOf(choice.pass, choice), choice.form]));
-  const formOf = (parts: Parts): ConvolutionForm => forms.get(keyOf(passOf(parts), parts.site)) ?? "direct";
+  const formOf = (parts: Parts): ConvolutionForm => forms.get(keyOf(parts.pass, parts.site)) ?? "direct";
   const made = rewrite(graph, [winogradRule(formOf), poolRule]);
   return { graph: made, choices: [...choices].map(([node, choice]) => withPool(graph, node, choice)) };
 }
 
 /** Equal for convolutions that are alike: they take one form. */
-export const convolutionKey = ({ images, channels, filters, size }: Omit<ConvolutionSite, "makes">): string =>
+export const convolutionKey = ({ images, channels, filters, size }: ConvolutionSite): string =>
   [images, channels, filters, ...size].join(" ");
 
 function choiceOf(
@@ -113,16 +112,19 @@ function choiceOf(
       reason: "another only where `--tune SECONDS` has found it faster on the device",
     };
   }
-  const times = known ?? Object.fromEntries(FORMS.map((form) => [form, expected?.(site, form)]));
-  const precise = (form: ConvolutionForm): boolean => !trained || pass !== "forward" || form !== "winograd 4";
+  const times = known ?? Object.fromEntries(FORMS.map((form) => [form, expected?.(site, pass, form)]));
   const fitting = formsOf(site, tileBytes);
+  const refusal = (form: ConvolutionForm): string | undefined => {
+    if (!fitting.includes(form)) return "too large";
+    return trained && pass === "forward" && form === "winograd 4" ? "rounds too much to be trained" : undefined;
+  };
   const told = FORMS.flatMap((form) => {
-    const ms = times[form];
-    const note = fitting.includes(form) ? (precise(form) ? "" : " (rounds too much to be trained)") : " (too large)";
-    return ms === undefined ? [] : [`${form} ${ms.toPrecision(2)} ms${note}`];
+    const [ms, refused] = [times[form], refusal(form)];
+    return ms === undefined ? [] : [`${form} ${ms.toPrecision(2)} ms${refused === undefined ? "" : ` (${refused})`}`];
   });
+  const allowed = FORMS.filter((form) => refusal(form) === undefined);
   const source = known === undefined ? "expected on one core" : "timed on this device";
-  return { ...about, form: fastestForm(times, fitting.filter(precise)), reason: `${source}: ${told.join(", ")}` };
+  return { ...about, form: fastestForm(times, allowed), reason: `${source}: ${told.join(", ")}` };
 }
 
 /** The form that is worth most, among these: a faster one, by more than it costs in rounding and memory. */
@@ -137,15 +139,25 @@ export function formsOf(site: ConvolutionSite, tileBytes: number): readonly Conv
 }
 
 /** Bytes of the larger of the transformed input and the products. */
-function bytesOf({ images, channels, filters, size }: ConvolutionSite, form: ConvolutionForm): number {
+function bytesOf(site: ConvolutionSite, form: ConvolutionForm): number {
   if (form === "direct") return 0;
-  const tile = tileOf(form);
-  const tiles = images * Math.ceil(size[0] / tile) * Math.ceil(size[1] / tile);
-  return 4 * (tile + 2) ** 2 * tiles * Math.max(channels, filters);
+  const { planes, tiles } = tilesOf(site, form);
+  return 4 * planes * tiles * Math.max(site.channels, site.filters);
 }
 
-function tileOf(form: Exclude<ConvolutionForm, "direct">): WinogradTile {
+type TiledForm = Exclude<ConvolutionForm, "direct">;
+
+function tileOf(form: TiledForm): WinogradTile {
   return form === "winograd 2" ? 2 : 4;
+}
+
+/** The tiles of a convolution's result, and the elements of each when it is transformed. */
+export function tilesOf(
+  { images, size }: ConvolutionSite,
+  form: TiledForm,
+): { readonly planes: number; readonly tiles: number } {
+  const tile = tileOf(form);
+  return { planes: (tile + 2) ** 2, tiles: images * Math.ceil(size[0] / tile) * Math.ceil(size[1] / tile) };
 }
 
 // ------------------------------------------------------------------------------------------------------- finding them
@@ -164,16 +176,15 @@ function fixedNodes(graph: Graph): ReadonlySet<GraphNode> {
 type Parts =
   | {
       /** A convolution, or the gradient of one by its image: one too, with windows turned half around. */
-      readonly makes: "image";
+      readonly pass: "forward" | "by image";
       readonly site: ConvolutionSite;
       readonly x: GraphNode;
       readonly w: GraphNode;
       readonly bias: GraphNode | undefined;
       readonly pad: Pad;
-      readonly adjoint: boolean;
     }
   | {
-      readonly makes: "weights";
+      readonly pass: "by weights";
       readonly site: ConvolutionSite;
       readonly x: GraphNode;
       readonly dy: GraphNode;
@@ -182,11 +193,6 @@ type Parts =
 
 type Pad = readonly [number, number];
 
-function passOf(parts: Parts): ConvolutionPass {
-  if (parts.makes === "weights") return "by weights";
-  return parts.adjoint ? "by image" : "forward";
-}
-
 /** The parts of what may take another form: 3×3, of stride 1, in one group, with sizes that are numbers. */
 function partsOf(node: GraphNode): Parts | undefined {
   if (node.op !== "conv2d" && node.op !== "conv2d_input_grad" && node.op !== "conv2d_weight_grad") return undefined;
@@ -194,23 +200,23 @@ function partsOf(node: GraphNode): Parts | undefined {
   const [x, second, bias] = node.inputs;
   const plain = groups === 1 && [...stride, ...dilation].every((step) => step === 1);
   if (!plain || x === undefined || second === undefined) return undefined;
-  const makes = node.op === "conv2d_weight_grad" ? "weights" : "image";
-  const [out, into, kh, kw] = numbersOf((makes === "weights" ? node : second).shape);
-  const [images, , height, width] = numbersOf((makes === "weights" ? second : node).shape);
+  // Of the gradient by the weights, those are its result, and the result is its operand.
+  const [weights, result] = node.op === "conv2d_weight_grad" ? [node, second] : [second, node];
+  const [out, into, kh, kw] = numbersOf(weights.shape);
+  const [images, , height, width] = numbersOf(result.shape);
   if (out === undefined || into === undefined || kh !== 3 || kw !== 3) return undefined;
   if (images === undefined || height === undefined || width === undefined) return undefined;
-  const site = { layer: node.layer, makes, images, size: [height, width] } as const;
-  const along = { ...site, channels: into, filters: out };
+  const site = { layer: node.layer, images, channels: into, filters: out, size: [height, width] } as const;
   switch (node.op) {
     case "conv2d":
-      return { makes: "image", site: along, x, w: second, bias, pad, adjoint: false };
+      return { pass: "forward", site, x, w: second, bias, pad };
     case "conv2d_weight_grad":
-      return { makes: "weights", site: along, x, dy: second, pad };
+      return { pass: "by weights", site, x, dy: second, pad };
     case "conv2d_input_grad": {
       const [top, left] = [2 - pad[0], 2 - pad[1]];
       if (top < 0 || left < 0) return undefined;
       const back = { ...site, channels: out, filters: into };
-      return { makes: "image", site: back, x, w: second, bias: undefined, pad: [top, left], adjoint: true };
+      return { pass: "by image", site: back, x, w: second, bias: undefined, pad: [top, left] };
     }
     default:
       return node satisfies never;
@@ -253,13 +259,13 @@ const winogradRule = (form: (parts: Parts) => ConvolutionForm): Rule => ({
   ops: ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"],
   apply: (node, site) => {
     const parts = partsOf(node);
-    if (parts === undefined || isFixed(parts.x) || (parts.makes === "image" && !isFixed(parts.w))) return undefined;
+    if (parts === undefined || isFixed(parts.x) || (parts.pass !== "by weights" && !isFixed(parts.w))) return undefined;
     const chosen = form(parts);
     if (chosen === "direct") return undefined;
     const tile = tileOf(chosen);
-    if (parts.makes === "weights") return weightGradient(parts, tile, site);
+    if (parts.pass === "by weights") return weightGradient(parts, tile, site);
     const input = site.add("winograd_input", [parts.x], { tile, pad: parts.pad });
-    const weight = site.add("winograd_weight", [parts.w], { tile, adjoint: parts.adjoint });
+    const weight = site.add("winograd_weight", [parts.w], { tile, adjoint: parts.pass === "by image" });
     const products = site.add("matmul", [input, weight], {});
     return inverse(products, parts.bias, { tile, size: parts.site.size, pool: 1 }, site);
   },
@@ -267,7 +273,7 @@ const winogradRule = (form: (parts: Parts) => ConvolutionForm): Rule => ({
 
 /** The tiles of the image are transformed again: kept from the pass forward they would take 2.25 or 4 times its memory. */
 function weightGradient(
-  { x, dy, pad }: Extract<Parts, { makes: "weights" }>,
+  { x, dy, pad }: Extract<Parts, { pass: "by weights" }>,
   tile: WinogradTile,
   site: Site,
 ): GraphNode {

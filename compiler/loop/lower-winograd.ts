@@ -5,14 +5,21 @@
  * plane of the result each, so that the arithmetic between them is shared. The products are an ordinary matrix product
  * with a plane as batch entry; weights are transformed, and packed, when they arrive.
  */
+import type { GraphNode } from "../graph/graph.ts";
 import { binary, type Scalar } from "../scalar.ts";
-import { transformBoth, winogradMatrices } from "../winograd.ts";
+import { transformBoth, type WinogradTile, winogradMatrices } from "../winograd.ts";
 import { add, constant, flatten, scale } from "./affine.ts";
-import { kernelBuilder, viewOf } from "./build.ts";
-import { entry, knownShape, type Lowering, layersOf, nameOf, operand } from "./context.ts";
+import { kernelBuilder, type View, viewOf } from "./build.ts";
+import { type Context, entry, knownShape, type Lowering, layersOf, nameOf, operand } from "./context.ts";
 import type { Affine } from "./loops.ts";
 
 const range = (length: number): readonly number[] => Array.from({ length }, (_, i) => i);
+
+/** The sizes of an image [N, C, H, W]. */
+function imageShape(node: GraphNode): readonly [number, number, number, number] {
+  const [images = 0, channels = 0, height = 0, width = 0] = knownShape(node);
+  return [images, channels, height, width];
+}
 
 /** Tiles [n, th, tw] of a result of `size`, the axes of the nest over them, and their row-major number. */
 function tilesOf(
@@ -27,23 +34,29 @@ function tilesOf(
   return { n, at: [th, tw], number: flatten([n, th, tw], extents, extents) };
 }
 
-export const lowerWinogradInput: Lowering<"winograd_input"> = (node, context) => {
-  const { tile, pad } = node.attrs;
+/** How the tiles of an image are read and transformed. */
+interface TileTransform {
+  readonly label: string;
+  readonly tile: WinogradTile;
+  /** M of M·d·Mᵀ; as many columns as a tile has rows that are read. */
+  readonly matrix: readonly (readonly number[])[];
+  /** Rows and columns by which the first tile begins before the image. */
+  readonly pad: readonly [number, number];
+  /** Of the convolution's result. */
+  readonly size: readonly [number, number];
+}
+
+/** Every tile of operand 0, an image that is zero beyond its edge, transformed: an element to each plane. */
+function lowerTiles(node: GraphNode, context: Context, { label, tile, matrix, pad, size }: TileTransform): View {
   const x = operand(node, 0);
-  const [images, channels, height, width] = range(4).map((d) => entry(knownShape(x), d)) as [
-    number,
-    number,
-    number,
-    number,
-  ];
-  const { span, input } = winogradMatrices(tile);
+  const [images, channels, height, width] = imageShape(x);
   const image = context.image(x);
   const b = kernelBuilder(context.buffers);
-  const size = [height + 2 * pad[0] - 2, width + 2 * pad[1] - 2];
   const { n, at, number } = tilesOf(b, images, size, tile);
   const c = b.axis("c", channels);
-  const d = range(span).map((i) =>
-    range(span).map((j) => {
+  const side = range(entry(matrix, 0).length);
+  const read = side.map((i) =>
+    side.map((j) => {
       const row = add(scale(at[0], tile), constant(i - pad[0]));
       const column = add(scale(at[1], tile), constant(j - pad[1]));
       const guards = [
@@ -53,13 +66,20 @@ export const lowerWinogradInput: Lowering<"winograd_input"> = (node, context) =>
       return b.load(image, [n, c, row, column], guards, 0);
     }),
   );
-  const name = nameOf(node, "winograd.input");
+  const name = nameOf(node, label);
   const out = context.allocate({ name, shape: knownShape(node), dtype: node.dtype, from: [image] });
-  transformBoth(input, d).forEach((row, i) => {
-    row.forEach((value, j) => b.store(out, [constant(i * span + j), number, c], value));
+  transformBoth(matrix, read).forEach((row, i) => {
+    row.forEach((value, j) => b.store(out, [constant(i * row.length + j), number, c], value));
   });
   context.emit(b.finish({ name, layers: layersOf(node) }));
   return viewOf(out);
+}
+
+export const lowerWinogradInput: Lowering<"winograd_input"> = (node, context) => {
+  const { tile, pad } = node.attrs;
+  const [, , height, width] = imageShape(operand(node, 0));
+  const size = [height + 2 * pad[0] - 2, width + 2 * pad[1] - 2] as const;
+  return lowerTiles(node, context, { label: "winograd.input", tile, matrix: winogradMatrices(tile).input, pad, size });
 };
 
 export const lowerWinogradWeight: Lowering<"winograd_weight"> = (node, context) => {
@@ -88,12 +108,7 @@ export const lowerWinogradWeight: Lowering<"winograd_weight"> = (node, context) 
 export const lowerWinogradOutput: Lowering<"winograd_output"> = (node, context) => {
   const { tile, size, pool } = node.attrs;
   const { span, output } = winogradMatrices(tile);
-  const [images, filters, height, width] = range(4).map((d) => entry(knownShape(node), d)) as [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [images, filters, height, width] = imageShape(node);
   const values = node.inputs.map(context.value);
   const b = kernelBuilder(context.buffers);
   const { n, at, number } = tilesOf(b, images, size, tile);
@@ -131,35 +146,13 @@ export const lowerWinogradOutput: Lowering<"winograd_output"> = (node, context) 
   return viewOf(out);
 };
 
-/** The gradient of the products: every tile of the image's gradient, which is zero beyond the edge. */
+/** The gradient of the products, from the tiles of the image's gradient, which do not overlap. */
 export const lowerWinogradOutputGrad: Lowering<"winograd_output_grad"> = (node, context) => {
   const { tile } = node.attrs;
-  const dy = operand(node, 0);
-  const [images, filters, ...size] = knownShape(dy) as [number, number, number, number];
-  const [height, width] = size;
-  const { span, outputGrad } = winogradMatrices(tile);
-  const image = context.image(dy);
-  const b = kernelBuilder(context.buffers);
-  const { n, at, number } = tilesOf(b, images, size, tile);
-  const o = b.axis("o", filters);
-  const y = range(tile).map((i) =>
-    range(tile).map((j) => {
-      const row = add(scale(at[0], tile), constant(i));
-      const column = add(scale(at[1], tile), constant(j));
-      const guards = [
-        { index: row, size: height },
-        { index: column, size: width },
-      ];
-      return b.load(image, [n, o, row, column], guards, 0);
-    }),
-  );
-  const name = nameOf(node, "winograd.output_grad");
-  const out = context.allocate({ name, shape: knownShape(node), dtype: node.dtype, from: [image] });
-  transformBoth(outputGrad, y).forEach((row, i) => {
-    row.forEach((value, j) => b.store(out, [constant(i * span + j), number, o], value));
-  });
-  context.emit(b.finish({ name, layers: layersOf(node) }));
-  return viewOf(out);
+  const [, , height, width] = imageShape(operand(node, 0));
+  const { outputGrad } = winogradMatrices(tile);
+  const size = [height, width] as const;
+  return lowerTiles(node, context, { label: "winograd.output_grad", tile, matrix: outputGrad, pad: [0, 0], size });
 };
 
 export const lowerWinogradWeightGrad: Lowering<"winograd_weight_grad"> = (node, context) => {

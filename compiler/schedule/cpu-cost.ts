@@ -5,7 +5,7 @@
  * 15 % but for the smallest, and always with the fastest form in front (specs/performance.md). Other machines share the
  * proportions rather than the numbers, and only proportions decide.
  */
-import type { ConvolutionForm, ConvolutionSite } from "../graph/convolution.ts";
+import { type ConvolutionForm, type ConvolutionPass, type ConvolutionSite, tilesOf } from "../graph/convolution.ts";
 
 /** Multiply-adds of the microkernel in a millisecond. */
 const MACS = 25e6;
@@ -22,37 +22,27 @@ const ROWS = 4;
 
 /** Expected milliseconds on one core; with `trained` weights, which are prepared in every pass and not once. */
 export function convolutionMs(
-  { makes, images, channels, filters, size }: ConvolutionSite,
+  site: ConvolutionSite,
+  pass: ConvolutionPass,
   form: ConvolutionForm,
   { trained }: { readonly trained: boolean },
 ): number {
-  if (makes === "weights") return weightGradientMs({ images, channels, filters, size }, form);
+  const { images, channels, filters, size } = site;
+  const places = images * size[0] * size[1];
   if (form === "direct") {
+    // The gradient by the weights sums over the places, and nothing is there before the pass.
+    if (pass === "by weights") return productMs({ planes: 1, rows: 9 * channels, depth: places, columns: filters });
     const packed = trained ? COPIED * 9 * channels * filters : 0;
-    return packed + productMs({ planes: 1, rows: images * size[0] * size[1], depth: 9 * channels, columns: filters });
+    return packed + productMs({ planes: 1, rows: places, depth: 9 * channels, columns: filters });
   }
-  const tile = form === "winograd 2" ? 2 : 4;
-  const planes = (tile + 2) ** 2;
-  const rows = images * Math.ceil(size[0] / tile) * Math.ceil(size[1] / tile);
-  const transforms = transformMs(planes * rows * channels) + transformMs(planes * rows * filters);
-  const weights = trained ? transformMs(planes * channels * filters) : 0;
-  return productMs({ planes, rows, depth: channels, columns: filters }) + transforms + weights + STEPS;
-}
-
-/** The gradient by the weights: sums over the image or its tiles, and nothing that is there before the pass. */
-function weightGradientMs(
-  { images, channels, filters, size }: Pick<ConvolutionSite, "images" | "channels" | "filters" | "size">,
-  form: ConvolutionForm,
-): number {
-  if (form === "direct") {
-    return productMs({ planes: 1, rows: 9 * channels, depth: images * size[0] * size[1], columns: filters });
-  }
-  const tile = form === "winograd 2" ? 2 : 4;
-  const planes = (tile + 2) ** 2;
-  const tiles = images * Math.ceil(size[0] / tile) * Math.ceil(size[1] / tile);
+  const { planes, tiles } = tilesOf(site, form);
   const transforms = transformMs(planes * tiles * channels) + transformMs(planes * tiles * filters);
-  const back = transformMs(planes * channels * filters);
-  return productMs({ planes, rows: channels, depth: tiles, columns: filters }) + transforms + back + 2 * STEPS;
+  const weights = trained ? transformMs(planes * channels * filters) : 0;
+  const product =
+    pass === "by weights"
+      ? productMs({ planes, rows: channels, depth: tiles, columns: filters }) + STEPS
+      : productMs({ planes, rows: tiles, depth: channels, columns: filters });
+  return product + transforms + weights + STEPS;
 }
 
 interface Product {

@@ -17,7 +17,7 @@ export interface AttentionForms {
 }
 
 /** The forms of 3×3 convolutions in inference and in a training step. */
-export interface ConvolutionForms {
+export interface ConvolutionChoices {
   readonly inference: readonly ConvolutionChoice[];
   readonly training: readonly ConvolutionChoice[];
 }
@@ -25,7 +25,7 @@ export interface ConvolutionForms {
 /** What was chosen for a target. */
 export interface Choices {
   readonly attention: AttentionForms;
-  readonly convolutions: ConvolutionForms;
+  readonly convolutions: ConvolutionChoices;
   /** Which kernels of a pass became one, and which did not. */
   readonly fusion: readonly Decision[];
 }
@@ -83,7 +83,7 @@ function alike(lines: readonly (readonly [layer: string, cells: readonly string[
 const PASSES = { forward: "training", "by image": "gradient by image", "by weights": "gradient by weights" } as const;
 
 /** How 3×3 convolutions are computed; those that are computed alike, for one reason, in one line. */
-export function convolutionLines({ inference, training }: ConvolutionForms): readonly string[] {
+export function convolutionLines({ inference, training }: ConvolutionChoices): readonly string[] {
   const line = (what: string, choice: ConvolutionChoice): [string, string[]] => {
     const { layer, channels, filters, size, form, reason, pool } = choice;
     const shape = `${channels} → ${filters} at ${size.join("×")}`;

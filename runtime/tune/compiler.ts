@@ -16,6 +16,7 @@ import {
   convolutionsOf,
   type Staged,
 } from "../../compiler/compile.ts";
+import type { Model } from "../../compiler/model.ts";
 import type { OpenProgram } from "../engine/devices.ts";
 import { PlanBook } from "./book.ts";
 import { tuneConvolutions } from "./convolutions.ts";
@@ -80,7 +81,7 @@ export class TuningCompiler {
   ): Promise<ReturnType<typeof compileStep>> =>
     this.#tuned((reuse) => compileStep(model, stage, { ...options, reuse }), options, NOTHING);
 
-  async #convolutions(model: Parameters<typeof compile>[0], { target, sizes }: CompileOptions): Promise<Tried> {
+  async #convolutions(model: Model, { target, sizes }: CompileOptions): Promise<Tried> {
     const bound = bindModel(model, sizes);
     if ("diagnostics" in bound || this.#left <= 0) return NOTHING;
     const began = this.#clock();

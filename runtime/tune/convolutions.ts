@@ -6,7 +6,7 @@
  * results on noise are the direct form's within rounding. What fails or is not finished in time stays unknown.
  */
 import type { Capability } from "../../compiler/capability.ts";
-import type { ConvolutionForms } from "../../compiler/compile.ts";
+import type { ConvolutionKind } from "../../compiler/compile.ts";
 import { type ConvolutionForm, type FormTimes, fastestForm } from "../../compiler/graph/convolution.ts";
 import { convolutionTrial } from "../../compiler/trial.ts";
 import type { OpenProgram } from "../engine/devices.ts";
@@ -19,7 +19,7 @@ const SHARE = 0.5;
 const ROUNDS = 5;
 
 export interface ConvolutionJob {
-  readonly convolutions: readonly ConvolutionForms[];
+  readonly convolutions: readonly ConvolutionKind[];
   readonly target: Capability;
   readonly book: PlanBook;
   readonly open: OpenProgram;

@@ -148,7 +148,7 @@ describe("a compiler that tunes", () => {
 });
 
 describe("the book", () => {
-  const site: ConvolutionSite = { layer: "a", makes: "image", images: 1, channels: 8, filters: 16, size: [9, 7] };
+  const site: ConvolutionSite = { layer: "a", images: 1, channels: 8, filters: 16, size: [9, 7] };
   test("knows times by sizes, not by layers", () => {
     const book = new PlanBook(WASM_DEFAULT, { folder, exact: false });
     book.setFormTimes(site, { direct: 2, "winograd 4": 1 });
@@ -210,7 +210,7 @@ describe("on WASM threads", { timeout: 60_000 }, () => {
 });
 
 test("a trial is the convolution in its form, from and to images that lie as they do in a network", () => {
-  const site: ConvolutionSite = { layer: "a", makes: "image", images: 2, channels: 8, filters: 16, size: [9, 7] };
+  const site: ConvolutionSite = { layer: "a", images: 2, channels: 8, filters: 16, size: [9, 7] };
   for (const target of [WASM_DEFAULT, WEBGPU_DEFAULT]) {
     const steps = (["direct", "winograd 2", "winograd 4"] as const).map((form) => {
       const { program, steps: own } = convolutionTrial(site, form, target);
